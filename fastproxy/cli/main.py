@@ -1,0 +1,87 @@
+"""The command `fastproxy`. Each verb imports what it needs when it is called: the proxy itself starts with as little as possible.
+
+Exit codes: 0 fine, 1 the answer is no or the file is invalid, 2 usage, 3 unreachable.
+"""
+
+import argparse
+import sys
+
+from fastproxy.version import VERSION
+
+# Verbs of the whole product that this version does not have: refused by name, so that nobody looks for a typing error.
+NOT_BUILT = ("agent", "apply", "certs", "check", "completion", "control", "convert", "dashboard", "delete", "describe", "dev", "diff", "edges",
+             "endpoints", "explain", "get", "history", "proxy", "push", "redirect", "rollback", "rollouts", "routes", "run", "stat", "state", "support",
+             "tap", "token", "top", "validate", "watch")
+
+
+def parser():
+    top = argparse.ArgumentParser(prog="fastproxy", description="A TCP and HTTP/1.1 proxy.", allow_abbrev=False,
+                                  epilog="example: fastproxy run -c proxy.yaml")
+    top.add_argument("--version", action="version", version=f"fastproxy {VERSION}")
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+
+    def verb(name, about, example):
+        one = verbs.add_parser(name, help=about, description=about, epilog=f"example: {example}", allow_abbrev=False)
+        return one
+
+    run = verb("run", "Run a proxy from a configuration file.", "fastproxy run -c proxy.yaml")
+    run.add_argument("-c", "--config", metavar="FILE", help="the configuration (YAML)")
+    run.add_argument("-t", "--test", action="store_true", help="only say whether the file is valid")
+    run.add_argument("--snapshots", metavar="ADDRESS", help=argparse.SUPPRESS)
+    run.add_argument("--node", metavar="NAME", help=argparse.SUPPRESS)
+
+    validate = verb("validate", "Say whether a configuration file is valid, with every error in it.", "fastproxy validate proxy.yaml")
+    validate.add_argument("file", metavar="FILE")
+    validate.add_argument("-o", "--output", choices=("text", "json"), default="text")
+
+    stat = verb("stat", "Show what a running proxy has done, by route and cluster.", "fastproxy stat --admin unix:/run/fastproxy.sock")
+    stat.add_argument("--admin", metavar="ADDRESS", help="the proxy's admin address (or the environment's FASTPROXY_ADMIN)")
+    stat.add_argument("-o", "--output", choices=("table", "json"), default="table")
+
+    version = verb("version", "Print the version.", "fastproxy version -v")
+    version.add_argument("-v", "--verbose", action="store_true", help="with Python and the core's build")
+    version.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    return top
+
+
+def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in NOT_BUILT:
+        return usage(f"'{argv[0]}' is not built yet")
+    options = parser().parse_args(argv)
+    return globals()[options.verb](options)
+
+
+def usage(text):
+    print(f"fastproxy: {text}", file=sys.stderr)
+    return 2
+
+
+def run(options):
+    if options.snapshots or options.node:
+        return usage("run --snapshots is not built yet")
+    if not options.config:
+        return usage("run needs -c FILE")
+    if options.test:
+        return check(options.config, "text")
+    from fastproxy.proxy.main import run
+    return run(options.config)
+
+
+def validate(options):
+    return check(options.file, options.output)
+
+
+def check(path, output):
+    from fastproxy.cli.validate import check
+    return check(path, output)
+
+
+def stat(options):
+    from fastproxy.cli.stat import stat
+    return stat(options.admin, options.output)
+
+
+def version(options):
+    from fastproxy.cli.version import version
+    return version(options.verbose, options.output)

@@ -1,0 +1,128 @@
+"""The model of a configuration: what the file says, validated, with every default filled in.
+
+Names and meanings are those of the options (tables/options.py), which also has the defaults. Times are seconds, sizes bytes,
+addresses are `ip:port`, `[v6]:port` or `unix:/absolute/path` in canonical form. Nothing here is ever changed once made.
+"""
+
+from typing import Dict, List, Optional, Union
+
+from msgspec import Struct
+
+
+class Matcher(Struct, frozen=True, kw_only=True):
+    kind: str                   # exact | prefix | suffix | contains | regex | present
+    value: str                  # "" for present
+    invert: bool
+
+
+class Match(Struct, frozen=True, kw_only=True):
+    host: Union[str, Matcher, None]             # lower case; "*.x", "x.*"; None: any
+    path: Optional[Matcher]
+    path_prefix: Optional[str]
+    methods: Optional[List[str]]
+    headers: Dict[str, Matcher]                 # by name in lower case
+    query: Dict[str, Matcher]
+
+
+class Split(Struct, frozen=True, kw_only=True):
+    cluster: str
+    weight: int
+
+
+class Redirect(Struct, frozen=True, kw_only=True):
+    scheme: Optional[str]
+    host: Optional[str]
+    port: Optional[int]
+    path: Optional[str]
+    path_prefix: Optional[str]
+    status: int
+
+
+class DirectResponse(Struct, frozen=True, kw_only=True):
+    status: int
+    body: str
+    headers: Dict[str, str]
+
+
+class Rewrite(Struct, frozen=True, kw_only=True):
+    path: Optional[str]
+    path_prefix: Optional[str]
+    host: Optional[str]
+
+
+class HeaderEdit(Struct, frozen=True, kw_only=True):
+    set: Dict[str, str]
+    add: Dict[str, List[str]]
+    remove: List[str]
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    name: str                                   # as given, or its place
+    match: Match
+    split: List[Split]                          # one row for `cluster`, none for the two below
+    redirect: Optional[Redirect]
+    direct_response: Optional[DirectResponse]
+    timeout: float
+    upgrades: List[str]
+    rewrite: Optional[Rewrite]
+    request_headers: Optional[HeaderEdit]
+    response_headers: Optional[HeaderEdit]
+
+
+class VirtualHost(Struct, frozen=True, kw_only=True):
+    name: str
+    hosts: List[str]
+    routes: List[Route]
+
+
+class Timeouts(Struct, frozen=True, kw_only=True):
+    head: float
+    stream_idle: float
+    idle: float
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    head_bytes: int
+    fields: int
+    body_bytes: int
+
+
+class Listener(Struct, frozen=True, kw_only=True):
+    name: str
+    bind: str
+    protocol: str                               # http | tcp
+    timeouts: Timeouts
+    limits: Limits
+    routes: Optional[List[Route]]               # http: this
+    virtual_hosts: Optional[List[VirtualHost]]  # or this
+    cluster: Optional[str]                      # tcp
+    x_forwarded: bool
+    request_id: bool
+    via: Optional[str]
+    filters: List[str]
+
+
+class Endpoint(Struct, frozen=True, kw_only=True):
+    address: str
+    weight: int
+    zone: Optional[str]
+    labels: Dict[str, str]
+
+
+class Cluster(Struct, frozen=True, kw_only=True):
+    name: str
+    protocol: str
+    balance: str                                # one of tables.options.BALANCERS, or a registered name
+    connect_timeout: float
+    idle_timeout: float
+    outlier: bool
+    endpoints: List[Endpoint]
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    workers: Union[int, str]                    # a number, or "auto"
+    admin: Optional[str]
+    metrics: Optional[str]
+    drain_timeout: float
+    listeners: List[Listener]
+    clusters: List[Cluster]

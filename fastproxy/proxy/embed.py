@@ -1,0 +1,146 @@
+"""`Proxy`: the proxy as a part of an asyncio program, and what the command itself runs.
+
+It works on asyncio and on uvloop, several in one process, and installs no signal handlers. With `workers: 0` the core
+runs in the event loop; with N it runs in N threads of its own, and the loop is only asked for policy.
+"""
+
+import asyncio
+import json
+import logging
+import time
+
+from fastproxy.model import load
+from fastproxy.proxy.reload import Running
+
+log = logging.getLogger("fastproxy.config")
+DRAIN_POLL_S = 0.02
+
+
+class Proxy:
+    """`async with Proxy.from_file("proxy.yaml") as proxy: ...`
+
+    Leaving the block without an error drains, for as long as the configuration's `drain_timeout`; with one, it closes at once."""
+
+    def __init__(self, model):
+        self.model = model
+        self.running = None         # from start() to close()
+        self.loop = None
+        self.services = {}          # "admin" | "metrics" -> (address, Admin)
+        self.draining = False
+        self.started_at = 0.0       # Unix time
+
+    @classmethod
+    def from_file(cls, path):
+        """Raises ConfigError with everything that is wrong with the file, OSError if it cannot be read."""
+        return cls(load(path=path))
+
+    @classmethod
+    def from_config(cls, config):
+        """The same, of a dict of the shape of the file."""
+        return cls(model_of(config))
+
+    async def __aenter__(self):
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind, error, trace):
+        if kind is None:
+            await self.drain()
+        await self.close()
+
+    async def start(self):
+        """Listens and serves from here on. Raises ListenError if an address cannot be had."""
+        if self.running:
+            raise RuntimeError("the proxy is running")
+        self.loop = asyncio.get_running_loop()
+        self.running, self.draining, self.started_at = Running(self.model), False, time.time()
+        try:
+            if self.running.workers == 0:
+                self.loop.add_reader(self.running.core.fileno(), self.running.core.turn)
+            await self.serve(self.model)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def apply(self, config):
+        """Replaces the configuration (a dict, or a model) while serving: no connection is closed that need not be.
+
+        Raises ConfigError or ListenError, and then nothing has changed."""
+        running = self.alive()
+        try:
+            model = model_of(config)
+            await self.serve(model, ready_to_apply=running.apply)
+        except BaseException:
+            running.reloads["error"] += 1
+            raise
+        self.model = model
+        running.reloads["ok"] += 1
+
+    async def serve(self, model, ready_to_apply=None):
+        """Opens the admin and metrics addresses of a model which are new, and closes those which are no more in it."""
+        wanted = {name: address for name in ("admin", "metrics") if (address := getattr(model, name))}
+        fresh = {}
+        try:
+            for name, address in wanted.items():
+                if self.services.get(name, (None,))[0] != address:
+                    from fastproxy.proxy.admin import Admin  # only who asks for it pays for it
+                    fresh[name] = address, await Admin(self, name).open(address)
+            if ready_to_apply:
+                ready_to_apply(model)
+        except BaseException:
+            for _, service in fresh.values():
+                await service.close()
+            raise
+        for name, (address, service) in list(self.services.items()):
+            if wanted.get(name) != address:
+                del self.services[name]
+                await service.close()
+        self.services |= fresh
+
+    def alive(self):
+        if not self.running:
+            raise RuntimeError("the proxy is not running")
+        self.running.check()
+        return self.running
+
+    @property
+    def addresses(self):
+        """{listener name: address}, with the real port where the configuration says 0."""
+        return self.running.addresses if self.running else {}
+
+    def stats(self):
+        """Counters since the start by listener, route, cluster and cause of error: what the admin path /stats answers."""
+        from fastproxy.proxy.metrics import report
+        return report(self)
+
+    def begin_drain(self):
+        """Stops accepting and closes idle connections; what is in flight goes on, and is told to close afterwards."""
+        if not self.draining:
+            self.draining = True
+            self.alive().core.drain()
+
+    async def drain(self, timeout_s=None):
+        """Waits until nothing is in flight. True if so, False if the time was over before."""
+        core = self.alive().core
+        self.begin_drain()
+        end = self.loop.time() + (self.model.drain_timeout if timeout_s is None else timeout_s)
+        while any(core.active().values()):
+            if self.loop.time() >= end:
+                return False
+            await asyncio.sleep(DRAIN_POLL_S)
+        return True
+
+    async def close(self):
+        """Closes everything at once; harmless if repeated."""
+        running, self.running = self.running, None
+        services, self.services = self.services, {}
+        if running and not running.closed:
+            if running.workers == 0:
+                self.loop.remove_reader(running.core.fileno())
+            running.close()
+        for _, service in services.values():
+            await service.close()
+
+
+def model_of(config):
+    return load(text=json.dumps(config)) if isinstance(config, dict) else config

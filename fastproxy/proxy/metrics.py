@@ -1,0 +1,185 @@
+"""Counters of the core as Prometheus text and as the JSON of /stats. Nothing here runs on a request's way.
+
+Histogram lines are a subset of the core's buckets: the powers of two of a nanosecond from 65 µs to 550 s, so that every
+`le` is exactly a bound at which the core counts.
+"""
+
+import os
+import resource
+import sys
+import time
+
+from fastproxy.version import VERSION
+
+LE_NS = [1 << k for k in range(16, 40)]
+LE_TEXT = [repr(ns / 1e9) for ns in LE_NS]
+STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
+OTHER = ("other", "other", "other")  # of series over the cap
+
+
+def escape(value):
+    return str(value).replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def labels(**pairs):
+    return ",".join(f'{name}="{escape(value)}"' for name, value in pairs.items())
+
+
+class Page:
+    """Lines in Prometheus' text format 0.0.4: each family once, with its type."""
+
+    def __init__(self):
+        self.lines = []
+
+    def family(self, name, kind, about, samples):
+        """`samples`: pairs of labels as text ("" for none) and a number."""
+        self.lines += (f"# HELP {name} {about}", f"# TYPE {name} {kind}")
+        self.lines += [f"{name}{{{where}}} {value}" if where else f"{name} {value}" for where, value in samples]
+
+    def histogram(self, name, about, samples):
+        """`samples`: pairs of labels as text and a histogram of the core."""
+        self.lines += (f"# HELP {name} {about}", f"# TYPE {name} histogram")
+        for where, histogram in samples:
+            start = f"{name}_bucket{{{where},le=\""
+            self.lines += [f'{start}{le}"}} {n}' for le, n in zip(LE_TEXT, cumulative(histogram["buckets"]))]
+            self.lines += (f'{start}+Inf"}} {histogram["count"]}', f"{name}_sum{{{where}}} {histogram['sum_ns'] / 1e9}",
+                           f"{name}_count{{{where}}} {histogram['count']}")
+
+    def text(self):
+        return "\n".join(self.lines) + "\n"
+
+
+def cumulative(buckets):
+    """Counts up to each of LE_NS, of sparse pairs of (upper bound in ns, count)."""
+    counts, total, rest = [], 0, iter(sorted(buckets))
+    bound, n = next(rest, (None, 0))
+    for le in LE_NS:
+        while bound is not None and bound <= le:
+            total += n
+            bound, n = next(rest, (None, 0))
+        counts.append(total)
+    return counts
+
+
+def quantile(histogram, q):
+    """In seconds, at most one bucket (an eighth of an octave) too high; None without a sample."""
+    wanted, seen = q * histogram["count"], 0
+    for bound, n in sorted(histogram["buckets"]):
+        seen += n
+        if n and seen >= wanted:
+            return bound / 1e9
+    return None
+
+
+def series_of(stats, slots):
+    """[((listener, route, cluster), record)], sorted by label; what shares labels is one line of Prometheus each, so it must not occur."""
+    return sorted(((slots.labels(number) if number else OTHER, record) for number, record in stats["series"].items()), key=lambda pair: pair[0])
+
+
+def prometheus(proxy):
+    """The page of /metrics."""
+    running = proxy.alive()
+    stats, page = running.core.stats(), Page()
+    named = [(labels(listener=listener, route=route, cluster=cluster), record)
+             for (listener, route, cluster), record in series_of(stats, running.series)]
+    http = [(where, record) for where, record in named if record["requests"]]
+    page.family("fastproxy_requests_total", "counter", "Requests by class of the status that the client got.",
+                [(f'{where},status_class="{name}"', n) for where, record in http
+                 for name, n in zip(STATUS_CLASSES, record["status"]) if n or name in ("2xx", "5xx")])
+    page.histogram("fastproxy_request_duration_seconds", "From the first byte of a request to the last of its response.",
+                   [(where, record["duration"]) for where, record in http])
+    page.histogram("fastproxy_request_first_byte_seconds", "From the first byte of a request to the first of its response.",
+                   [(where, record["first_byte"]) for where, record in http])
+    page.family("fastproxy_request_bytes_total", "counter", "Received from clients for a route or through a TCP listener.",
+                [(where, record["request_bytes"]) for where, record in named])
+    page.family("fastproxy_response_bytes_total", "counter", "Sent to clients from a route or through a TCP listener.",
+                [(where, record["response_bytes"]) for where, record in named])
+    page.family("fastproxy_tcp_connections_total", "counter", "Connections forwarded by a TCP listener.",
+                [(where, record["connections"]) for where, record in named if record["connections"]])
+
+    names = running.listeners
+    by_listener = sorted((labels(listener=names[slot]), record) for slot, record in stats["listeners"].items() if slot in names)
+    for name, kind, key, about in (
+            ("fastproxy_connections", "gauge", "active", "Open client connections."),
+            ("fastproxy_connections_accepted_total", "counter", "accepted", "Client connections accepted."),
+            ("fastproxy_received_bytes_total", "counter", "received_bytes", "Read from client connections, as it happens."),
+            ("fastproxy_sent_bytes_total", "counter", "sent_bytes", "Written to client connections, as it happens.")):
+        page.family(name, kind, about, [(where, record[key]) for where, record in by_listener])
+
+    clusters = sorted((labels(cluster=name), record) for name, record in stats["clusters"].items())
+    page.histogram("fastproxy_upstream_connect_duration_seconds", "Time to connect to an endpoint.",
+                   [(where, record["connect"]) for where, record in clusters])
+    for name, key, about in (
+            ("fastproxy_upstream_requests_total", "requests", "Requests sent to a cluster."),
+            ("fastproxy_upstream_received_bytes_total", "received_bytes", "Read from upstream connections."),
+            ("fastproxy_upstream_sent_bytes_total", "sent_bytes", "Written to upstream connections.")):
+        page.family(name, "counter", about, [(where, record[key]) for where, record in clusters])
+    for name, kind, key, about in (
+            ("fastproxy_upstream_connects_total", "counter", "connects", "Connections opened to endpoints."),
+            ("fastproxy_upstream_connect_failures_total", "counter", "connect_failures", "Connections to endpoints which failed."),
+            ("fastproxy_upstream_connections", "gauge", "conns", "Open upstream connections."),
+            ("fastproxy_upstream_pool_idle", "gauge", "pool_idle", "Upstream connections waiting for a request."),
+            ("fastproxy_upstream_in_flight", "gauge", "in_flight", "Requests and TCP connections running on a cluster.")):
+        page.family(name, kind, about, [(where, sum(one.get(key, 0) for one in record["endpoints"])) for where, record in clusters])
+    page.family("fastproxy_endpoints", "gauge", "Endpoints of a cluster.", [(where, len(record["endpoints"])) for where, record in clusters])
+
+    page.family("fastproxy_errors_total", "counter", "Failed and shed requests and connections, each once under its cause.",
+                [(labels(cause=cause), n) for cause, n in sorted(stats["errors"].items())])
+    workers = [(labels(worker=i), record) for i, record in enumerate(stats["workers"])]
+    for name, kind, key, about in (
+            ("fastproxy_worker_connections", "gauge", "conns", "Client connections of a worker."),
+            ("fastproxy_worker_loops_total", "counter", "loops", "Turns of a worker's event loop."),
+            ("fastproxy_worker_memory_bytes", "gauge", "memory_bytes", "Buffers and slabs of a worker.")):
+        page.family(name, kind, about, [(where, record[key]) for where, record in workers if key in record])
+
+    page.family("fastproxy_config_reloads_total", "counter", "Configurations taken and refused since the start.",
+                [(labels(result=result), n) for result, n in running.reloads.items()])
+    page.family("fastproxy_config_applied_timestamp_seconds", "gauge", "When the running configuration was taken.", [("", running.applied_at)])
+    page.family("fastproxy_draining", "gauge", "1 while the proxy drains.", [("", int(proxy.draining))])
+    page.family("fastproxy_start_time_seconds", "gauge", "When the proxy started.", [("", proxy.started_at)])
+    page.family("fastproxy_build_info", "gauge", "1, labelled with the version.",
+                [(labels(version=VERSION, python=".".join(map(str, sys.version_info[:3]))), 1)])
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    page.family("process_cpu_seconds_total", "counter", "User and system CPU time.", [("", used.ru_utime + used.ru_stime)])
+    page.family("process_resident_memory_bytes", "gauge", "Resident memory.", [("", resident_bytes())])
+    page.family("process_open_fds", "gauge", "Open file descriptors.", [("", len(os.listdir("/proc/self/fd")))])
+    return page.text()
+
+
+def resident_bytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def report(proxy):
+    """What /stats answers and `Proxy.stats()` returns: plain dicts, times in milliseconds."""
+    running = proxy.alive()
+    stats = running.core.stats()
+    names = running.listeners
+    return {
+        "version": VERSION,
+        "pid": os.getpid(),
+        "uptime_seconds": round(time.time() - proxy.started_at, 3),
+        "draining": proxy.draining,
+        "reloads": dict(running.reloads),
+        "memory_bytes": resident_bytes(),
+        "workers": stats["workers"],
+        "listeners": {names[slot]: {"address": running.addresses[names[slot]], **record}
+                      for slot, record in stats["listeners"].items() if slot in names},
+        "routes": [{"listener": listener, "route": route, "cluster": cluster, "requests": record["requests"], "connections": record["connections"],
+                    "status": dict(zip(STATUS_CLASSES, record["status"])), "request_bytes": record["request_bytes"],
+                    "response_bytes": record["response_bytes"], "duration_ms": times(record["duration"]), "first_byte_ms": times(record["first_byte"])}
+                   for (listener, route, cluster), record in series_of(stats, running.series)],
+        "clusters": clusters_of(stats),
+        "errors": stats["errors"],
+    }
+
+
+def clusters_of(stats):
+    return {name: {**record, "connect": times(record["connect"])} for name, record in sorted(stats["clusters"].items())}
+
+
+def times(histogram):
+    found = {f"p{q}": quantile(histogram, q / 100) for q in (50, 95, 99)}
+    mean = histogram["sum_ns"] / histogram["count"] / 1e6 if histogram["count"] else None
+    return {"count": histogram["count"], "mean": mean, **{name: value and round(value * 1e3, 3) for name, value in found.items()}}

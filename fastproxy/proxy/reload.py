@@ -1,0 +1,123 @@
+"""A core with its listeners: takes a model, and later the next one, whole or not at all."""
+
+import itertools
+import logging
+import os
+import time
+
+from fastproxy._core import Core
+from fastproxy.proxy import listen
+from fastproxy.proxy.compile import Slots, compile
+
+log = logging.getLogger("fastproxy.config")
+SLOTS = 1024  # the core's table of listeners
+
+
+class Opened:
+    """One listener as it stands open: what it was asked for, where it is, and its place in the core."""
+
+    def __init__(self, name, bind, slot, address):
+        self.name, self.bind, self.slot, self.address = name, bind, slot, address
+        self.identity = listen.identity(bind)
+
+
+class Running:
+    """Owns the core from its start to `close`. A fork's child must not touch it: `check` says so."""
+
+    def __init__(self, model):
+        self.pid = os.getpid()
+        self.workers = len(os.sched_getaffinity(0)) if model.workers == "auto" else model.workers
+        self.core = Core(workers=self.workers)
+        self.series = Slots()
+        self.opened = {}            # key() -> Opened
+        self.slots = itertools.count()
+        self.model = None
+        self.applied_at = 0.0       # Unix time
+        self.reloads = {"ok": 0, "error": 0}
+        self.closed = False
+        try:
+            self.apply(model)
+            self.core.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def check(self):
+        if self.closed or os.getpid() != self.pid:
+            raise RuntimeError("the proxy is closed" if self.closed else "the proxy belongs to the process that started it, not to a fork of it")
+
+    def apply(self, model):
+        """Raises ListenError or ValueError, and then all is as before."""
+        fresh, kept = {}, {}
+        try:
+            for one in model.listeners:
+                key = self.key(one)
+                if key in self.opened:
+                    kept[key] = self.opened[key]
+                else:
+                    fresh[key] = self.open(one)
+            desc = compile(model, self.series)
+            for row, one in zip(desc["listeners"], model.listeners):
+                place = kept.get(self.key(one)) or fresh[self.key(one)]
+                row["slot"], row["address"] = place.slot, place.address
+            self.core.apply(desc)
+        except BaseException:
+            for place in fresh.values():
+                self.drop(place)
+            raise
+        gone = [place for key, place in self.opened.items() if key not in kept]
+        for one in model.listeners:
+            if self.key(one) in kept:
+                kept[self.key(one)].name = one.name
+        self.opened = {self.key(one): kept.get(self.key(one)) or fresh[self.key(one)] for one in model.listeners}
+        for place in gone:
+            self.drop(place)
+        self.model, self.applied_at = model, time.time()
+
+    @staticmethod
+    def key(one):
+        """A fixed address stays open under whatever name; a port chosen by the kernel belongs to its listener."""
+        return (one.name, one.bind) if one.bind.endswith(":0") else one.bind
+
+    def open(self, one):
+        try:
+            sockets, address = listen.open_sockets(one.bind, max(1, self.workers))
+        except listen.ListenError as error:
+            raise listen.ListenError(error.errno, f"listener {one.name}: {error.strerror}") from error
+        try:
+            place = Opened(one.name, one.bind, self.free_slot(), address)
+            self.core.add_listener(place.slot, [sock.fileno() for sock in sockets])
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            raise
+        for sock in sockets:
+            sock.detach()  # the core closes it
+        return place
+
+    def free_slot(self):
+        """The one out of use for longest, since a removed listener may still finish its streams."""
+        used = {place.slot for place in self.opened.values()}
+        return next(slot for slot in (next(self.slots) % SLOTS for _ in range(SLOTS)) if slot not in used)
+
+    def drop(self, place):
+        listen.remove_ours(place.bind, place.identity)
+        self.core.remove_listener(place.slot)
+
+    @property
+    def addresses(self):
+        return {place.name: place.address for place in self.opened.values()}
+
+    @property
+    def listeners(self):
+        """{slot: name}"""
+        return {place.slot: place.name for place in self.opened.values()}
+
+    def close(self):
+        """Ends the threads and closes every connection. In a fork's child it does nothing: those threads are not there."""
+        if self.closed or os.getpid() != self.pid:
+            return
+        self.closed = True
+        for place in self.opened.values():
+            listen.remove_ours(place.bind, place.identity)
+        self.core.close()

@@ -1,0 +1,9 @@
+"""Scripted origins, raw clients and the proxy process: everything a behaviour test needs, and nothing of the product."""
+
+from harness.client import RawClient
+from harness.http1 import Message, ProtocolFault, field, fields_of, head_of
+from harness.origin import Origin, answering, serve
+from harness.process import Proxy
+from harness.wait import pace, wait_for
+
+__all__ = ["Message", "Origin", "ProtocolFault", "Proxy", "RawClient", "answering", "field", "fields_of", "head_of", "pace", "serve", "wait_for"]

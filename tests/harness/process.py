@@ -1,0 +1,135 @@
+"""The proxy as its users run it: a process, a file, two kinds of lines on standard output, signals."""
+
+import os
+import pathlib
+import re
+import resource
+import signal
+import string
+import subprocess
+import sys
+import threading
+import time
+
+from harness.client import RawClient, request
+from harness.wait import SCALE, wait_for
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def command():
+    """FASTPROXY names another build; else the environment `make build` leaves; else the one that runs the tests."""
+    for path in (os.environ.get("FASTPROXY"), ROOT / ".venv/bin/fastproxy", pathlib.Path(sys.executable).parent / "fastproxy"):
+        if path and os.access(path, os.X_OK):
+            return str(path)
+    return None
+
+
+class Proxy:
+    """One running process. `$name` in the configuration stands for a given value, `$dir` for its directory."""
+
+    def __init__(self, directory, text, nofile=None, args=(), env=None, wait=True, **values):
+        self.directory, self.values = directory, {"dir": str(directory), **values}
+        self.file = directory / "proxy.yaml"
+        self.write(text)
+        self.log = open(directory / "stderr.log", "w+b")
+        self.lines, self.addresses, self.ready = [], {}, threading.Event()
+        limit = (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))) if nofile else None
+        started = time.monotonic()
+        self.process = subprocess.Popen([command(), "run", "-c", str(self.file), *args], stdout=subprocess.PIPE, stderr=self.log,
+                                        preexec_fn=limit, env={**os.environ, **(env or {})}, cwd=directory)
+        self.pid = self.process.pid
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+        if wait:
+            try:
+                wait_for(lambda: self.ready.is_set() or self.process.poll() is not None, 15, "ready")
+                assert self.ready.is_set(), f"exit {self.process.returncode} before ready\n{self.errors}"
+            except AssertionError:
+                self.process.kill()
+                raise
+            self.ready_after = time.monotonic() - started
+
+    def read(self):
+        for line in self.process.stdout:
+            line = line.decode().rstrip("\n")
+            self.lines.append(line)
+            if match := re.fullmatch(r"listening (\S+) (\S+)", line):
+                self.addresses[match[1]] = match[2]
+            elif line == "ready":
+                self.ready.set()
+
+    def write(self, text, **values):
+        """Replace the file at once, as an editor or a deployment does."""
+        self.values.update(values)
+        fresh = self.file.with_suffix(".new")
+        fresh.write_text(string.Template(text).substitute(self.values))
+        fresh.replace(self.file)
+
+    def hup(self):
+        self.process.send_signal(signal.SIGHUP)
+
+    def terminate(self):
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait_exit(self, timeout=10.0):
+        return self.process.wait(timeout * SCALE)
+
+    def connect(self, name="web", **options):
+        return RawClient(self.addresses[name], **options)
+
+    def get(self, target="/", *lines, listener="web", **options):
+        """One request on a connection of its own."""
+        with self.connect(listener) as client:
+            return client.get(target, *lines, **options)
+
+    def exchange(self, raw, method="GET", listener="web"):
+        with self.connect(listener) as client:
+            client.send(raw)
+            return client.response(method)
+
+    def admin(self, path, method="GET"):
+        with RawClient(f"unix:{self.directory}/admin.sock") as client:
+            client.send(request(method, path, "Connection: close", name="localhost"))
+            return client.response(method)
+
+    def metrics(self):
+        """{'name{label="value",...}': float} of the admin socket's /metrics."""
+        text = self.admin("/metrics").body.decode()
+        return {key: float(value) for key, value in (line.rsplit(" ", 1) for line in text.splitlines() if line and line[0] != "#")}
+
+    def metric(self, name, **labels):
+        """The sum of the series of a name whose labels hold these values."""
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        return sum(value for key, value in self.metrics().items() if re.split(r"[{ ]", key)[0] == name and all(w in key for w in wanted))
+
+    @property
+    def rss_bytes(self):
+        pages = int(pathlib.Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * resource.getpagesize()
+
+    @property
+    def fds(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    @property
+    def errors(self):
+        self.log.flush()
+        return (self.directory / "stderr.log").read_text(errors="replace")
+
+    def stop(self):
+        """End it and hold it to account: no crash, no sanitizer report."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(2)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.reader.join(5)
+        self.process.stdout.close()
+        self.log.close()
+        text = (self.directory / "stderr.log").read_text(errors="replace")
+        for sign in ("AddressSanitizer", "runtime error:", "ThreadSanitizer", "Traceback", "ASSERT", "Segmentation"):
+            assert sign not in text, f"the proxy wrote:\n{text[-8000:]}"
+        assert self.process.returncode in (0, -signal.SIGTERM, -signal.SIGKILL), f"exit {self.process.returncode}\n{text[-4000:]}"

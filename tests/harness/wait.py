@@ -1,0 +1,22 @@
+"""Waiting: on a condition, never for a length of time; `pace` is for tests in which time itself is the input."""
+
+import os
+import time
+
+SCALE = float(os.environ.get("FASTPROXY_TEST_SCALE", "1"))  # sanitizer builds and slow machines raise it
+
+
+def wait_for(condition, timeout=5.0, what=""):
+    """The first true value of condition(); AssertionError after timeout seconds (times SCALE)."""
+    end = time.monotonic() + timeout * SCALE
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, f"not within {timeout} s: {what or condition}"
+        time.sleep(0.002)
+
+
+def pace(seconds):
+    """Leave the link silent for so long: the silence is what is tested."""
+    time.sleep(seconds)

@@ -1,0 +1,100 @@
+"""An upgrade happens only if the route allows it, the client asked and the upstream agreed; then bytes flow freely (A8)."""
+
+import asyncio
+import random
+
+import pytest
+
+CONFIG = """
+listeners:
+  - name: web
+    bind: "127.0.0.1:0"
+    protocol: http
+    timeouts: {stream_idle: 30s, idle: 1s}
+    routes: [{match: {path_prefix: /none}, cluster: app, upgrades: []}, {cluster: app}]
+clusters:
+  - {name: app, endpoints: ["$app"]}
+"""
+ASK = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+
+
+def echo(conn):
+    conn.head()
+    conn.send(SWITCH + b"first")
+    while data := conn.reader.held or conn.more():
+        conn.reader.held = b""
+        conn.send(data)
+    conn.send(b"last")
+
+
+def test_tunnel_early_bytes_and_half_close(proxy, origin):
+    from harness.client import request
+    with proxy(CONFIG, app=origin(echo).address).connect() as client:
+        client.send(request("GET", "/ws", *ASK) + b"early")
+        assert client.response().status == 101
+        assert client.exactly(10) == b"firstearly"
+        client.send(b"x" * 2**20)
+        assert client.exactly(2**20) == b"x" * 2**20
+        client.shut_write()
+        assert client.rest() == b"last"
+
+
+@pytest.mark.parametrize("target, upgrade", [("/none", "websocket"), ("/", "foo")])
+def test_not_allowed(proxy, origin, target, upgrade):
+    app = origin()
+    assert proxy(CONFIG, app=app.address).get(target, "Connection: upgrade", f"Upgrade: {upgrade}").status == 403
+    assert not app.received
+
+
+def test_h2c_never_passes(proxy, origin):
+    app = origin()
+    reply = proxy(CONFIG, app=app.address).get("/", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA")
+    assert reply.status == 200
+    assert b"h2c" not in app.received and b"HTTP2-Settings" not in app.received
+
+
+def test_refused_by_the_upstream_stays_http(proxy, origin):
+    app = origin()
+    with proxy(CONFIG, app=app.address).connect() as client:
+        assert client.get("/", *ASK).status == 200
+        assert client.get("/after").status == 200
+
+
+def test_another_protocol_than_asked_is_502(proxy, origin):
+    app = origin(lambda conn: (conn.head(), conn.send(SWITCH.replace(b"websocket", b"h2c")), conn.drain()))
+    assert proxy(CONFIG, app=app.address).get("/", *ASK).status == 502
+
+
+def frames(proxy, n, seconds):
+    websockets = pytest.importorskip("websockets")
+
+    async def run():
+        async def reply(link):
+            async for message in link:
+                await link.send(message)
+
+        async with websockets.serve(reply, "127.0.0.1", 0, max_size=None) as origin:
+            one = proxy(CONFIG, app="127.0.0.1:%d" % origin.sockets[0].getsockname()[1])
+            async with websockets.connect(f"ws://{one.addresses['web']}/", max_size=None) as link:
+                sizes = random.Random(1)
+                for i in range(n):
+                    data = bytes([i % 256]) * int(2 ** sizes.uniform(0, 15))
+                    await link.send(data)
+                    assert await link.recv() == data
+                    await asyncio.sleep(seconds / n if i % 100 == 0 else 0)
+                await asyncio.sleep(seconds)
+                await link.send("still here")
+                assert await link.recv() == "still here"
+
+    asyncio.run(run())
+
+
+def test_websocket_frames_past_the_idle_timeout(proxy):
+    frames(proxy, 1000, 1.5)
+
+
+@pytest.mark.soak
+def test_websocket_10_minutes(proxy):
+    frames(proxy, 10000, 20)
+    frames(proxy, 100000, 580)

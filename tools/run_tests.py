@@ -1,0 +1,89 @@
+"""`make test`: everything that has to pass, in order; the last line printed is the total.
+
+1. generated files are fresh   2. the suite on the AddressSanitizer + UBSan build   3. the suite on the release build
+4. sdist, a wheel from it, an empty environment, a smoke test there
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+from variant import environment
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "build" / "package"
+PARSER = ["unit/test_h1_documents.py", "unit/test_h1_oracle.py"]  # what runs code of the core; the rest of unit/ is Python and the bench
+
+
+def say(text):
+    print(f"\n=== {text}", flush=True)
+
+
+def run(*argv, cwd=ROOT, **env):
+    return subprocess.run([str(word) for word in argv], cwd=cwd, env={**os.environ, **env}).returncode == 0
+
+
+def suite(name, paths, **env):
+    """Runs pytest over paths and returns (passed, failed). A run that ends without a summary counts as one failure."""
+    say(f"the suite on the {name} build")
+    here = env.get("PYTHONPATH", ROOT)  # `-m` and `-c` put it first in sys.path
+    run(sys.executable, "-c", "from fastproxy import _core; print(_core.__file__)", cwd=here, **env)
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=5", *(str(ROOT / "tests" / path) for path in paths)]
+    process = subprocess.Popen(argv, cwd=here, env={**os.environ, **env}, stdout=subprocess.PIPE, text=True, errors="replace")
+    last = ""
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        if re.search(r"\d+ (passed|failed|error)", line):
+            last = line
+    code = process.wait()
+    count = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|error)", last)}
+    failed = count.get("failed", 0) + count.get("error", 0)
+    return count.get("passed", 0), failed or int(code != 0)
+
+
+def package():
+    """An sdist, a wheel built from nothing but it, and an empty environment with that wheel."""
+    say("sdist, wheel, empty environment")
+    shutil.rmtree(PACKAGE, ignore_errors=True)
+    if not run(sys.executable, "-m", "build", "-q", "--outdir", PACKAGE / "dist", ROOT):  # builds the wheel from the sdist
+        return False
+    (wheel,) = (PACKAGE / "dist").glob("*.whl")
+    python = PACKAGE / "venv" / "bin" / "python"
+    return (run(sys.executable, "-m", "venv", PACKAGE / "venv")
+            and run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", wheel)
+            and run(python, ROOT / "tests" / "packaging" / "smoke.py", cwd=PACKAGE)
+            and cython_client(python))
+
+
+def cython_client(python):
+    """Somebody else's extension that cimports the parser of the installed wheel."""
+    work = shutil.copytree(ROOT / "tests" / "packaging" / "counter", PACKAGE / "counter")
+    check = r"import counter; assert counter.count(b'GET / HTTP/1.1\r\nHost: a\r\n\r\n' * 3 + b'GET') == 3; print('cimport: fine')"
+    return (run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "cython", "setuptools")
+            and run(python, "setup.py", "-q", "build_ext", "--inplace", cwd=work)
+            and run(python, "-c", check, cwd=work))
+
+
+def main():
+    started = time.monotonic()
+    faults, passed, failed = [], 0, 0
+    if not run("make", "-s", "check"):
+        faults.append("a generated file is stale: make docs")
+    if not run("make", "-s", "build", "asan"):
+        sys.exit("the build failed")
+    for name, paths, env in (("AddressSanitizer", PARSER, environment("asan")), ("release", ["unit"], {})):
+        good, bad = suite(name, paths, **env)
+        passed, failed = passed + good, failed + bad
+    if not package():
+        faults.append("the package")
+    say(f"{time.monotonic() - started:.0f} s" + "".join(f"; FAILED: {fault}" for fault in faults))
+    print(f"{passed} passed, {failed + len(faults)} failed", flush=True)
+    return 1 if failed or faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
