@@ -16,7 +16,7 @@ from variant import environment
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "build" / "package"
-PARSER = ["unit/test_h1_documents.py", "unit/test_h1_oracle.py"]  # what runs code of the core; the rest of unit/ is Python and the bench
+PARSER = ["unit/test_h1_parse.py", "unit/test_h1_oracle.py"]  # what runs code of the core; the rest of unit/ is Python and the bench
 
 
 def say(text):

@@ -5,7 +5,8 @@ import sys
 
 
 def check(path, output):
-    from fastproxy.model import ConfigError, load
+    from fastproxy.model import load
+    from fastproxy.model.errors import ConfigError
     from fastproxy.proxy.compile import Slots, compile
     try:
         model = load(path=path)
@@ -29,4 +30,4 @@ def check(path, output):
 
 
 def plain(error):
-    return {name: getattr(error, name) for name in ("file", "line", "col", "path", "code", "message")}
+    return error.as_dict()

@@ -10,7 +10,8 @@ import time
 
 import uvloop
 
-from fastproxy.model import ConfigError, load
+from fastproxy.model import load
+from fastproxy.model.errors import ConfigError
 from fastproxy.proxy.embed import Proxy
 from fastproxy.proxy.listen import ListenError
 
