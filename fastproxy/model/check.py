@@ -10,6 +10,7 @@ from fastproxy.model.yaml import Plain
 from fastproxy.tables.options import BALANCERS, NOT_BUILT_BALANCERS, REQUIRED, SECTIONS
 
 BAD = type("Bad", (), {"__repr__": lambda self: "BAD"})()
+NULLS = frozenset(("", "~", "null"))
 MAX_FAULTS = 1000
 MAX_LISTENERS = 500             # the core has 1024 places, and a reload needs old and new at once
 
@@ -49,7 +50,7 @@ def clip(value):
 
 
 def is_null(value):
-    return value is None or (type(value) is Plain and value in ("", "~", "null"))
+    return value is None or (type(value) is Plain and value in NULLS)
 
 
 def nearest(word, words):
@@ -69,6 +70,7 @@ class Checker:
 
     def __init__(self, base=None):
         self.base, self.faults, self.references = base, [], []
+        self.bounds = {}
         self.readers = {name[5:]: getattr(self, name) for name in dir(self) if name.startswith("read_")}
 
     def fault(self, path, code, message, at_key=False):
@@ -89,7 +91,7 @@ class Checker:
         options = SECTIONS[name].options
         if type(value) is not dict:
             return self.expected(path, f"a map ({', '.join(key for key, one in options.items() if one.built)})", value)
-        out = {}
+        out = DEFAULT_OF[name].copy()
         for key, given in value.items():
             option = options.get(key)
             if option is None:
@@ -98,17 +100,12 @@ class Checker:
             elif not option.built:
                 self.fault(path + (key,), "not_built", f"`{key}` is not built yet", True)
                 out[key] = BAD
-            elif is_null(given) and option.default is None:
-                continue
-            else:
+            elif option.default is not None or not is_null(given):
                 kind = option.type
                 out[key] = self.readers[kind[0]](kind, given, path + (key,))
-        for key, default in DEFAULTS[name]:
-            if key not in out:
-                if default is REQUIRED:
-                    out[key] = self.fault(path, "missing", f"`{key}` is missing")
-                else:
-                    out[key] = default
+        for key in REQUIRED_KEYS[name]:
+            if out[key] is REQUIRED:
+                out[key] = self.fault(path, "missing", f"`{key}` is missing")
         return out
 
     def read_section(self, kind, value, path):
@@ -136,7 +133,15 @@ class Checker:
         out = [read(inner, one, path + (i,)) for i, one in enumerate(value)]
         if inner[0] in ("token", "method", "field", "host_pattern", "filter"):
             self.repeated(out, path)
-        return BAD if BAD in out else out
+        # A list of sections is kept with its gaps, so that what crosses it is still checked for the rest.
+        return BAD if BAD in out and inner[0] not in ("section", "endpoint") else out
+
+    def read_endpoints(self, kind, value, path):
+        if type(value) is dict:
+            if "dns" in value or "file" in value:
+                return self.fault(path, "not_built", f"`endpoints: {{{'dns' if 'dns' in value else 'file'}}}` is not built yet")
+            return self.expected(path, "a list of addresses", value)
+        return self.read_list(("list", ("endpoint",), 0), value, path)
 
     def repeated(self, found, path):
         seen = set()
@@ -162,7 +167,10 @@ class Checker:
 
     def text(self, what, value, path):
         """A scalar as text: numbers of a dict too, since a file's `404` is text as well as a number."""
-        if isinstance(value, str) and not (type(value) is Plain and is_null(value)):
+        kind = type(value)
+        if (kind is Plain and value not in NULLS) or kind is str:
+            return str(value)
+        if kind is not Plain and isinstance(value, str):
             return str(value)
         if type(value) is int:
             return str(value)
@@ -208,7 +216,10 @@ class Checker:
 
     def bounded(self, parse, what, kind, value, path):
         found = self.parsed(parse, what, value, path)
-        if found is not BAD and not parse(kind[1]) <= found <= parse(kind[2]):
+        bounds = self.bounds.get(kind)
+        if bounds is None:
+            bounds = self.bounds[kind] = parse(kind[1]), parse(kind[2])
+        if found is not BAD and not bounds[0] <= found <= bounds[1]:
             return self.fault(path, "range", f"expected {kind[1]} to {kind[2]}, found {clip(value)}")
         return found
 
@@ -222,16 +233,17 @@ class Checker:
         return self.parsed(values.name, "a name", value, path)
 
     def read_enum(self, kind, value, path):
-        text = str(value).lower() if type(value) is bool else self.text(" or ".join(kind[1]), value, path)
-        if text is BAD:
-            return BAD
-        if text in kind[1]:
-            return text == "true" if text in ("true", "false") else text
+        text = self.text(" or ".join(kind[1]), value, path)
+        if text is BAD or text in kind[1]:
+            return text
         if text in kind[2]:
             return self.fault(path, "not_built", f"`{path[-1]}: {text}` is not built yet")
-        if path[-1] == "outlier":
-            return self.fault(path, "not_built", "`outlier` is not built yet; only `false` is accepted")
         return self.fault(path, "value", f"expected {' or '.join(kind[1])}, found {kind_of(value)}" + did_you_mean(text, kind[1]))
+
+    def read_off(self, kind, value, path):
+        if value is False or (type(value) is Plain and value == "false"):
+            return False
+        return self.fault(path, "not_built", f"`{path[-1]}` is not built yet; only `false` is accepted")
 
     def read_workers(self, kind, value, path):
         if isinstance(value, str) and value == "auto":
@@ -253,9 +265,12 @@ class Checker:
 
     def read_host(self, kind, value, path):
         if kind[1] == "match":
-            if type(value) is dict:
-                return self.matcher(value, path, ("present",))
-            return self.read_host_pattern(kind, value, path)
+            if type(value) is not dict:
+                return self.read_host_pattern(kind, value, path)
+            found = self.matcher(value, path, ("present",))
+            if found is BAD or found.kind == "regex":
+                return found
+            return config.Matcher(kind=found.kind, value=found.value.lower(), invert=found.invert)
         return self.parsed(values.authority if kind[1] == "authority" else values.host, "a host", value, path)
 
     def read_host_pattern(self, kind, value, path):
@@ -485,14 +500,15 @@ class Checker:
         if target == "cluster":
             split = [config.Split(cluster=parts["cluster"], weight=1)] if parts["cluster"] is not BAD else []
         elif target == "split" and parts["split"] is not BAD:
-            split = parts["split"]
-            if not any(one.weight for one in split):
+            split = [one for one in parts["split"] if one is not BAD]
+            if len(split) == len(parts["split"]) and not any(one.weight for one in split):
                 return self.fault(path + ("split",), "value", "the weights add up to 0")
             seen = set()
-            for i, one in enumerate(split):
-                if one.cluster in seen:
-                    self.fault(path + ("split", i), "duplicate", f"the cluster `{one.cluster}` is repeated")
-                seen.add(one.cluster)
+            for i, one in enumerate(parts["split"]):
+                if one is not BAD and one.cluster in seen:
+                    self.fault(path + ("split", i, "cluster"), "duplicate", f"the cluster `{one.cluster}` is repeated")
+                if one is not BAD:
+                    seen.add(one.cluster)
         if target in ("redirect", "direct_response"):
             for key in ("timeout", "upgrades", "rewrite", "request_headers"):
                 if parts[key] is not BAD and parts[key] is not DEFAULT_OF["route"][key]:
@@ -509,8 +525,8 @@ class Checker:
 
     def finish_virtual_host(self, parts, path):
         if parts["name"] is None:
-            parts["name"] = "BAD" if parts["hosts"] is BAD else parts["hosts"][0]
-        for i, one in enumerate(parts["routes"] if parts["routes"] is not BAD else ()):
+            parts["name"] = BAD if parts["hosts"] is BAD else parts["hosts"][0]
+        for i, one in rows(parts["routes"]):
             if one.match.host is not None:
                 self.fault(path + ("routes", i, "match", "host"), "conflict", "the virtual host says which hosts; `host` has no meaning here", True)
         return self.made(config.VirtualHost, parts)
@@ -543,12 +559,11 @@ class Checker:
     def unique_routes(self, parts, path):
         """Names of routes and of virtual hosts, and the hosts themselves, within one listener."""
         names, groups, hosts = {}, {}, {}
-        if parts["routes"] not in (None, BAD):
-            self.unique("route", [(path + ("routes", i), one.name) for i, one in enumerate(parts["routes"])], names)
-        for i, group in enumerate(parts["virtual_hosts"] if parts["virtual_hosts"] not in (None, BAD) else ()):
+        self.unique("route", [(path + ("routes", i), one.name) for i, one in rows(parts["routes"])], names)
+        for i, group in rows(parts["virtual_hosts"]):
             at = path + ("virtual_hosts", i)
             self.unique("virtual host", [(at, group.name)], groups)
-            self.unique("route", [(at + ("routes", j), one.name) for j, one in enumerate(group.routes)], names)
+            self.unique("route", [(at + ("routes", j), one.name) for j, one in rows(group.routes)], names)
             for j, one in enumerate(group.hosts):
                 if one in hosts:
                     self.fault(at + ("hosts", j), "duplicate", f"the host `{one}` is at {rendered(hosts[one])} already")
@@ -562,9 +577,8 @@ class Checker:
                 seen[name] = path
 
     def finish_cluster(self, parts, path):
-        endpoints = parts["endpoints"]
         seen = {}
-        for i, one in enumerate(endpoints if endpoints is not BAD else ()):
+        for i, one in rows(parts["endpoints"]):
             if one.address in seen:
                 self.fault(path + ("endpoints", i), "duplicate", f"the endpoint {one.address} is repeated; give it a weight")
             seen[one.address] = i
@@ -572,6 +586,11 @@ class Checker:
 
     def read_any(self, kind, value, path):
         raise AssertionError("an option that is not built is never read")
+
+
+def rows(found):
+    """(index, value) of what is good in a list that may be BAD or absent."""
+    return [(i, one) for i, one in enumerate(found if type(found) is list else ()) if one is not BAD]
 
 
 def place(path):
@@ -595,33 +614,28 @@ def rendered(path):
 MAP_KEYS = {"header": Checker.matched_field, "query parameter": Checker.query_name, "field": Checker.edited_field, "label": Checker.label_name}
 
 
-def defaults():
-    """-> (section -> [(key, value)], section -> {key: value}); the values are read as those of a file are, once."""
-    checker, rows, maps = Checker(), {}, {}
+def read_defaults():
+    """Fills DEFAULT_OF (section -> {option: value}) and REQUIRED_KEYS; the defaults are read as those of a file are, once."""
+    checker = Checker()
     for name, section in reversed(SECTIONS.items()):  # a section stands before those that it holds
-        maps[name] = {}
-        DEFAULTS[name] = ()
+        found = {}
         for key, option in section.options.items():
             if option.built:
-                value = option.default
-                if value is not None and value is not REQUIRED:
-                    value = checker.read(option.type, value, (key,))
-                maps[name][key] = value
-        rows[name] = DEFAULTS[name] = list(maps[name].items())
+                plain = option.default is None or option.default is REQUIRED
+                found[key] = option.default if plain else checker.read(option.type, option.default, (key,))
+        DEFAULT_OF[name] = found
+        REQUIRED_KEYS[name] = [key for key in found if found[key] is REQUIRED]
     assert not checker.faults, checker.faults
-    return rows, maps
 
 
-DEFAULTS = {}
-DEFAULTS, DEFAULT_OF = defaults()
+DEFAULT_OF, REQUIRED_KEYS = {}, {}
+read_defaults()
 DEFAULT_ROUTE = {key: value for key, value in DEFAULT_OF["route"].items() if key != "cluster"}
 
 
 def check(value, base=None):
     """-> (Config or BAD, faults)"""
     checker = Checker(base)
-    if is_null(value):
-        value = {}
     parts = checker.section("config", value, ())
     if parts is BAD:
         return BAD, checker.faults
@@ -631,9 +645,9 @@ def check(value, base=None):
     names = {}
     for what in ("listener", "cluster"):
         given = raw.get(what + "s")
-        rows = [((what + "s", i), one["name"]) for i, one in enumerate(given if type(given) is list else ()) if type(one) is dict and isinstance(one.get("name"), (str, int))]
+        named = [((what + "s", i), str(one["name"])) for i, one in rows(given) if type(one) is dict and isinstance(one.get("name"), (str, int))]
         names[what] = {}
-        checker.unique(what, [(path, str(name)) for path, name in rows], names[what])
+        checker.unique(what, named, names[what])
     for path, name in checker.references:
         if name not in names["cluster"]:
             checker.fault(path, "unknown_cluster", f"there is no cluster `{clip(name)}`" + did_you_mean(name, names["cluster"]))
@@ -642,10 +656,10 @@ def check(value, base=None):
 
 
 def unique_binds(checker, parts):
-    rows = [(("listeners", i, "bind"), one.bind) for i, one in enumerate(parts["listeners"] if parts["listeners"] is not BAD else ())]
-    rows += [((key,), parts[key]) for key in ("admin", "metrics") if parts[key] not in (None, BAD)]
+    binds = [(("listeners", i, "bind"), one.bind) for i, one in rows(parts["listeners"])]
+    binds += [((key,), parts[key]) for key in ("admin", "metrics") if parts[key] not in (None, BAD)]
     seen = {}
-    for path, bind in rows:
+    for path, bind in binds:
         if bind.endswith(":0") and not bind.startswith("unix:"):
             continue
         if bind in seen:

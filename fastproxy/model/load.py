@@ -1,10 +1,24 @@
 """A configuration file, a text or a dict -> the model; or ConfigError with every fault at once, each with its place."""
 
+import gc
 import os
+from contextlib import contextmanager
 
 from fastproxy.model import yaml
 from fastproxy.model.check import BAD, check, rendered
 from fastproxy.model.errors import ConfigError, Error
+
+
+@contextmanager
+def without_gc():
+    """Trees grow and nothing dies here: the collector would walk them again and again, for half of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def load(path=None, *, text=None, base=None):
@@ -22,8 +36,9 @@ def load(path=None, *, text=None, base=None):
         text = yaml.decode(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
     except yaml.Fault as fault:
         raise ConfigError([of_fault(file, fault)]) from None
-    value, _, faults = yaml.parse(text)
-    model, wrong = (BAD, []) if value is None and faults else check(value, base)
+    with without_gc():
+        value, _, faults = yaml.parse(text)
+        model, wrong = (BAD, []) if value is None and faults else check(value, base)
     if not faults and not wrong:
         return model
     # Once more, with the places: only who errs pays for them.

@@ -5,14 +5,11 @@ runs in the event loop; with N it runs in N threads of its own, and the loop is 
 """
 
 import asyncio
-import json
-import logging
 import time
 
-from fastproxy.model import load
+from fastproxy.model import load, load_dict
 from fastproxy.proxy.reload import Running
 
-log = logging.getLogger("fastproxy.config")
 DRAIN_POLL_S = 0.02
 
 
@@ -32,7 +29,7 @@ class Proxy:
     @classmethod
     def from_file(cls, path):
         """Raises ConfigError with everything that is wrong with the file, OSError if it cannot be read."""
-        return cls(load(path=path))
+        return cls(load(path))
 
     @classmethod
     def from_config(cls, config):
@@ -143,4 +140,4 @@ class Proxy:
 
 
 def model_of(config):
-    return load(text=json.dumps(config)) if isinstance(config, dict) else config
+    return load_dict(config) if isinstance(config, dict) else config

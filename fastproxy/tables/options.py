@@ -9,7 +9,7 @@ SECTIONS: section -> Section(about, options); a section is a map in the file. An
 The kinds, each with a reader in model/check.py and a schema in tools/gen_docs.py:
   bool · int(lo, hi) · duration(lo, hi) · size(lo, hi) · text(longest) · name · enum(built, not_built) · status(lo, hi)
   bind · address · host · host_pattern · scheme · path · path_matcher · method · token · matcher(what) · field_value
-  workers · via · balance · endpoint · filter · ref(section) · section(name) · list(type, shortest) · map(what, type)
+  workers · off · via · balance · endpoints · endpoint · filter · ref(section) · section(name) · list(type, shortest) · map(what, type)
 """
 
 from collections import namedtuple
@@ -41,7 +41,7 @@ SECTIONS = {
         "admin": Option(("bind",), None, "off unless asked for", "Where the admin interface listens. A Unix socket gets mode 0600. Absent: off."),
         "metrics": Option(("bind",), None, "off unless asked for", "Where `/metrics`, `/ready` and `/live` are served, read only. Absent: off."),
         "drain_timeout": Option(("duration", "0s", FOREVER), "30s", "Kubernetes grants a pod 30 s to end", "How long a drain lets streams finish before it closes them."),
-        "listeners": Option(("list", ("section", "listener"), 0), [], "", "Where the proxy accepts connections."),
+        "listeners": Option(("list", ("section", "listener"), 0), REQUIRED, "", "Where the proxy accepts connections."),
         "clusters": Option(("list", ("section", "cluster"), 0), [], "", "Where requests and connections can go."),
     }),
     "listener": Section("An address the proxy accepts connections on, and what becomes of them.", {
@@ -57,7 +57,7 @@ SECTIONS = {
         "cluster": Option(("ref", "cluster"), None, "", "Where everything goes. For `tcp` the only target; for `http` short for one route without `match`."),
         "x_forwarded": Option(("bool",), True, "Envoy", "Append the client's address to `X-Forwarded-For`, and set `X-Forwarded-Proto`. `http` only."),
         "request_id": Option(("bool",), True, "Envoy generate_request_id", "Give a request without `X-Request-Id` one. `http` only."),
-        "via": Option(("via",), False, "off as in Envoy; RFC 9110 7.6.3 asks it of a gateway for inbound messages only in part",
+        "via": Option(("via",), False, "Envoy",
                       "Append `Via`. `true` names the proxy `fastproxy`; a word names it that. `http` only."),
         "filters": Option(("list", ("filter",), 0), [], "", "Filters of compiled extensions, by the name they are registered under, in the order given. `http` only."),
         "tls": later("TLS on the listener."),
@@ -152,8 +152,8 @@ SECTIONS = {
         "balance": Option(("balance",), "ewma", "Linkerd", "How an endpoint is chosen. `{name: NAME}` is a balancer of a compiled extension."),
         "connect_timeout": Option(("duration", "1ms", "10m"), "5s", "Envoy", "Until the connection stands; then another endpoint, or 503."),
         "idle_timeout": Option(("duration", "1ms", FOREVER), "1h", "Envoy", "A pooled connection unused for so long is closed. Set it below the endpoint's own keep-alive time."),
-        "endpoints": Option(("list", ("endpoint",), 0), REQUIRED, "", "Addresses, or maps with an `address`. `[]`: every request is answered 503."),
-        "outlier": Option(("enum", {"false": "off"}, {}), False, "ejection is not built yet", "Ejection of failing endpoints. Only `false` for now."),
+        "endpoints": Option(("endpoints",), REQUIRED, "", "Addresses, or maps with an `address`. `[]`: every request is answered 503."),
+        "outlier": Option(("off",), False, "ejection is not built yet", "Ejection of failing endpoints. Only `false` for now."),
         "tls": later("TLS to the endpoints."),
         "limits": later("Connections, pending requests, requests, retries.", "Envoy circuit_breakers"),
         "health_check": later("Active health checks.", "Envoy"),
@@ -167,4 +167,5 @@ SECTIONS = {
         "priority": later("Failover between groups of endpoints.", "Envoy"),
     }),
 }
+DEFAULT_TCP_IDLE_S = 3600.0     # of the upstream side of a tcp stream, when no listener says otherwise: Envoy 1 h
 NOT_BUILT_BALANCERS = {"ring_hash": "consistent hashing on a ring", "maglev": "consistent hashing by table"}

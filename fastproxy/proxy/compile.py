@@ -1,0 +1,152 @@
+"""Model -> what the core takes: a pure function. The same model and slots always give the same description."""
+
+from fastproxy.tables.options import DEFAULT_TCP_IDLE_S
+
+SERIES_CAP = 20_000             # label triples with counters of their own; what comes later counts as "other", series 0
+OTHER = ("other", "other", "other")
+NO_CLUSTER = ""                 # the label of what the proxy answers itself
+
+
+class Slots:
+    """Numbers for (listener, route, cluster), kept over reloads: a number is never used again, so counters never mix."""
+
+    def __init__(self, cap=SERIES_CAP):
+        self.cap, self.numbers, self.names = cap, {}, [OTHER]
+        self.refused = set()    # triples over the cap, as far as they were counted
+
+    def series(self, listener, route, cluster):
+        """Its number; 0 once the cap is reached."""
+        key = listener, route, cluster
+        number = self.numbers.get(key)
+        if number is None:
+            if len(self.names) > self.cap:
+                if len(self.refused) < self.cap:
+                    self.refused.add(key)
+                return 0
+            number = self.numbers[key] = len(self.names)
+            self.names.append(key)
+        return number
+
+    def labels(self, number):
+        """(listener, route, cluster) of a number."""
+        return self.names[number]
+
+    def __len__(self):
+        return len(self.names) - 1
+
+
+def compile(model, slots, addresses=None):
+    """-> the dict that Core.apply takes. `addresses`: listener name -> address as bound; without it, as configured.
+
+    A listener's `slot` is its place in the file; who owns the sockets replaces it."""
+    clusters = {one.name: i for i, one in enumerate(model.clusters)}
+    listeners, tables, routes = [], [], []
+    for place, one in enumerate(model.listeners):
+        http = one.protocol == "http"
+        listeners.append({
+            "slot": place, "name": one.name, "protocol": one.protocol, "address": (addresses or {}).get(one.name, one.bind),
+            "head_timeout_ns": ns(one.timeouts.head), "stream_idle_ns": ns(one.timeouts.stream_idle), "idle_ns": ns(one.timeouts.idle),
+            "head_bytes": one.limits.head_bytes, "line_bytes": one.limits.head_bytes, "fields": one.limits.fields, "body_bytes": one.limits.body_bytes,
+            "table": len(tables) if http else None, "cluster": None if http else clusters[one.cluster],
+            # Of http: what goes wrong before a route is known.
+            "series": slots.series(one.name, NO_CLUSTER, NO_CLUSTER if http else one.cluster),
+            "x_forwarded": one.x_forwarded, "request_id": one.request_id, "via": one.via, "filters": list(one.filters),
+        })
+        if http:
+            tables.append(table_of(one, clusters, slots, routes))
+    tcp_idle = tcp_idle_of(model)
+    return {"listeners": listeners, "tables": tables, "routes": routes,
+            "clusters": [cluster_of(one, tcp_idle.get(one.name, DEFAULT_TCP_IDLE_S)) for one in model.clusters]}
+
+
+def ns(seconds):
+    return round(seconds * 1e9)
+
+
+def tcp_idle_of(model):
+    """Cluster -> idle time in seconds of the tcp listener in front of it; of several the longest, and 0 is for ever."""
+    out = {}
+    for one in model.listeners:
+        if one.protocol == "tcp":
+            idle, other = one.timeouts.idle, out.get(one.cluster)
+            out[one.cluster] = idle if other is None else 0 if 0 in (idle, other) else max(idle, other)
+    return out
+
+
+def cluster_of(one, tcp_idle):
+    return {"name": one.name, "balance": one.balance, "connect_timeout_ns": ns(one.connect_timeout), "idle_ns": ns(one.idle_timeout), "tcp_idle_ns": ns(tcp_idle),
+            "endpoints": [{"address": end.address, "weight": end.weight} for end in one.endpoints]}
+
+
+def table_of(listener, clusters, slots, routes):
+    """One listener's routes as match wants them; what becomes of a request is appended to `routes`, and `index` points there."""
+    def rows(group):
+        out = []
+        for one in group:
+            out.append(predicates(one.match, len(routes)))
+            routes.append(route_of(one, listener.name, clusters, slots))
+        return out
+
+    if listener.virtual_hosts is not None:
+        groups = [{"hosts": list(group.hosts), "routes": rows(group.routes)} for group in listener.virtual_hosts]
+        return {"mode": "virtual_hosts", "virtual_hosts": groups, "routes": []}
+    return {"mode": "ordered", "virtual_hosts": [], "routes": rows(listener.routes)}
+
+
+def predicates(match, index):
+    host, path = match.host, match.path
+    if host == "*":
+        host = None
+    elif host is not None and type(host) is not str:
+        host = host.value if host.kind == "exact" and not host.invert else matcher(host)
+    row = {"host": host, "path": None, "methods": list(match.methods) if match.methods else None,
+           "headers": [(name, matcher(one)) for name, one in match.headers.items()],
+           "query": [(name, matcher(one)) for name, one in match.query.items()], "index": index}
+    if match.path_prefix is not None:
+        row["path"] = ("segment", match.path_prefix)
+    elif path is not None:
+        row["path"] = (path.kind, path.value)
+        if path.invert:
+            row["path_invert"] = True
+    return row
+
+
+def matcher(one):
+    return {"kind": one.kind, "value": one.value, "invert": one.invert}
+
+
+def route_of(one, listener, clusters, slots):
+    prefix, rewrite = one.match.path_prefix, one.rewrite
+    prefix = prefix and (prefix.rstrip("/") or "/")
+    targets = [(clusters[to.cluster], to.weight, slots.series(listener, one.name, to.cluster)) for to in one.split]
+    row = {
+        "name": one.name, "action": "forward", "timeout_ns": ns(one.timeout), "upgrades": list(one.upgrades),
+        "targets": targets,
+        # What fails before a target is chosen; with only one there is nothing to choose.
+        "series": targets[0][2] if len(targets) == 1 else slots.series(listener, one.name, NO_CLUSTER),
+        "rewrite_path": rewrite.path if rewrite else None, "rewrite_host": rewrite.host if rewrite else None,
+        "rewrite_prefix": (prefix, rewrite.path_prefix) if rewrite and rewrite.path_prefix is not None else None,
+        "request_headers": edits(one.request_headers), "response_headers": edits(one.response_headers),
+        "redirect": None, "direct": None,
+    }
+    if one.redirect is not None:
+        to = one.redirect
+        row["action"] = "redirect"
+        row["redirect"] = {"status": to.status, "scheme": to.scheme, "host": to.host, "port": to.port, "path": to.path,
+                           "prefix": (prefix, to.path_prefix) if to.path_prefix is not None else None}
+    elif one.direct_response is not None:
+        answer = one.direct_response
+        headers = list(answer.headers.items())
+        if answer.body and not any(name.lower() == "content-type" for name, _ in headers):
+            headers.append(("content-type", "text/plain; charset=utf-8"))
+        row["action"] = "direct"
+        row["direct"] = {"status": answer.status, "body": answer.body.encode(), "headers": headers}
+    return row
+
+
+def edits(one):
+    """In the order they are applied."""
+    if one is None:
+        return []
+    return ([("remove", name, "") for name in one.remove] + [("set", name, value) for name, value in one.set.items()]
+            + [("add", name, value) for name, values in one.add.items() for value in values])

@@ -1,0 +1,33 @@
+#!/bin/bash
+# Coverage-guided fuzzing of the parsers under AddressSanitizer and UBSan: tests/fuzz/run.sh [SECONDS_EACH] [TARGET...]
+#
+# Needs clang with libFuzzer, on Debian 12: apt-get install clang-14 libclang-rt-14-dev; and a Python with Cython and pytest
+# (PYTHON, else .venv/bin/python). Corpora grow in build/fuzz/; a crash leaves its input there and ends the run with an error.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+seconds=${1:-60}
+shift || true
+python=${PYTHON:-.venv/bin/python}
+clang=${CLANG:-$(command -v clang || command -v clang-14 || command -v clang-16 || true)}
+if [ -z "$clang" ] || [ ! -f "$("$clang" -print-file-name="$("$clang" -print-resource-dir)/lib/linux/libclang_rt.fuzzer-x86_64.a")" ]; then
+    echo "clang with libFuzzer is missing; as root: apt-get install -y clang-14 libclang-rt-14-dev" >&2
+    exit 1
+fi
+include=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
+out=build/fuzz
+mkdir -p "$out"
+"$python" tests/fuzz/seeds.py "$out/seeds"
+[ $# -gt 0 ] || set -- $(cd tests/fuzz && ls fuzz_*.pyx | sed 's/\.pyx$//')
+for target; do
+    "$python" -m cython -3 -I . -I tests/fuzz "tests/fuzz/$target.pyx" -o "$out/$target.c"
+    "$clang" -g -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -w \
+        -I fastproxy -I "$include" -c "$out/$target.c" -o "$out/$target.o"
+    # Python is never started: what Cython's module code wants of it may stay unresolved.
+    objcopy --weaken "$out/$target.o"
+    "$clang" -g -fsanitize=fuzzer,address,undefined "$out/$target.o" -o "$out/$target"
+    mkdir -p "$out/corpus/$target" "$out/seeds/$target"
+    echo "== $target: $(head -1 "tests/fuzz/$target.pyx" | cut -c3-)"
+    (cd "$out" && "./$target" -max_total_time="$seconds" -max_len=1200 -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 -verbosity=0 \
+        -dict=../../tests/fuzz/h1.dict "corpus/$target" "seeds/$target" 2>&1 |
+        grep -vE '^(Dictionary|INFO|"|#+ (End|Recommended))|peak_rss|slowest')
+done
