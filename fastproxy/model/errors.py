@@ -7,7 +7,7 @@ class Error:
     __slots__ = ("file", "line", "col", "path", "code", "message")
 
     def __init__(self, file, line, col, path, code, message):
-        self.file, self.line, self.col, self.path, self.code, self.message = file, line, col, path, code, message
+        self.file, self.line, self.col, self.path, self.code, self.message = file, line, col, on_one_line(path), code, on_one_line(message)
 
     def __str__(self):
         where = f"{self.file}:{self.line}:{self.col}: " if self.line else f"{self.file}: " if self.file else ""
@@ -18,6 +18,11 @@ class Error:
 
     def as_dict(self):
         return {key: getattr(self, key) for key in self.__slots__}
+
+
+def on_one_line(text):
+    """What stands in the file must not move the cursor, or look like another error, when it is quoted."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
 class ConfigError(ValueError):

@@ -2,6 +2,7 @@
 
 import os.path
 import re
+from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 UNIT_NS = {"h": 3_600_000_000_000, "m": 60_000_000_000, "s": 1_000_000_000, "ms": 1_000_000, "us": 1_000}
@@ -20,6 +21,7 @@ DOT_SEGMENT = re.compile(r"(?:^|/)(?:\.|%2[eE]){1,2}(?:;[^/]*)?(?=/|\Z)")
 BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
+@lru_cache(1024)
 def duration(text):
     """'250ms', '5s', '1h30m', '0.5s' -> seconds."""
     if not DURATION.fullmatch(text):
@@ -33,6 +35,7 @@ def duration(text):
     return total / 1e9
 
 
+@lru_cache(1024)
 def size(text):
     """'64KiB', '1MiB', '512B', '512' -> bytes."""
     found = SIZE.fullmatch(text)
@@ -86,8 +89,8 @@ def unix_path(path, base):
         raise ValueError("expected unix:/path")
     if path.startswith("@"):
         raise ValueError("abstract Unix sockets (unix:@name) are not built yet")
-    if "\0" in path:
-        raise ValueError("a path cannot hold NUL")
+    if not path.isprintable():
+        raise ValueError("a path of a socket has printable characters only")
     if base is not None and not path.startswith("/"):
         path = os.path.normpath(os.path.join(base, path))
     if len(os.fsencode(path)) > UNIX_LONGEST:
@@ -140,7 +143,7 @@ def host(text):
             return f"[{inet_ntop(AF_INET6, inet_pton(AF_INET6, low[1:-1]))}]" if low.endswith("]") else port_of_host(text)
         except (OSError, UnicodeError):
             raise ValueError(f"`{text}` is not an IPv6 address") from None
-    if ":" in low:
+    if re.fullmatch("[^:]+:[0-9]*", low):
         port_of_host(text)
     if not HOST_NAME.fullmatch(low):
         raise ValueError("not a host name")

@@ -16,9 +16,10 @@ MAX_BYTES = 64 * 1024 * 1024     # of text; a snapshot has the same bound
 MAX_DEPTH = 64                   # ours needs 9
 MAX_ALIASED = 100_000            # values that aliases stand for, in total: the bound of a "billion laughs"
 MAX_FAULTS = 1000                # duplicate keys reported
+SKIPPED = object()               # in place of a key that is refused, so that its value is passed over
 TAGS = {"tag:yaml.org,2002:str": str, "tag:yaml.org,2002:int": None, "tag:yaml.org,2002:float": None, "tag:yaml.org,2002:bool": None,
         "tag:yaml.org,2002:null": None, "tag:yaml.org,2002:map": None, "tag:yaml.org,2002:seq": None}
-V6_UNQUOTED = re.compile(r"""(?<!["'\w])\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.%\w]*\]:\d+""")
+V6_UNQUOTED = re.compile(r"""(?<!["'\w])(\[[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.%\w]*\])(:\d+)?""")
 
 
 class Plain(str):
@@ -115,6 +116,7 @@ class Composer:
             self.anchors[event.anchor] = key, 1, None
         if key == "<<" and event.implicit[0]:
             self.faults.append(fault_at(event, "merge_key", "merge keys (<<) are not part of YAML 1.2; write the keys out"))
+            key = SKIPPED
         elif key in top[0]:
             first = f"; it stands first at line {top[4].keys[key][0]}" if self.marked else ""
             self.faults.append(fault_at(event, "duplicate_key", f"the key `{key}` is repeated{first}"))
@@ -153,7 +155,7 @@ class Composer:
             raise fault_at(event, "yaml", "a key must be a word, not a map or a list" + quote_advice(event))
         else:
             key, top[1] = top[1], None
-            if key not in top[0]:
+            if key is not SKIPPED and key not in top[0]:
                 top[0][key] = value
                 if self.marked:
                     top[4].parts[key] = mark
@@ -202,7 +204,8 @@ def fault_of(error, text):
     v6 = V6_UNQUOTED.search(shown)
     first = shown[col:col + 1]
     if v6:
-        return Fault("yaml", line + 1, v6.start() + 1, f"an IPv6 address must be quoted: \"{v6[0]}\"")
+        with_port = "" if v6[2] else ", with its port"
+        return Fault("yaml", line + 1, v6.start() + 1, f"an IPv6 address must be quoted{with_port}: \"{v6[1]}{v6[2] or ':8080'}\"")
     if "alias" in (error.context or ""):
         col = error.context_mark.column
         return Fault("yaml", line + 1, col + 1, "a word that begins with * must be quoted: \"*\" or \"*.example.com\"")
@@ -212,6 +215,8 @@ def fault_of(error, text):
         return Fault("yaml", line + 1, col + 1, "a tab cannot indent; use spaces")
     if "end of stream" in problem and error.context_mark is not None and "quoted" in (error.context or ""):
         return Fault("yaml", error.context_mark.line + 1, error.context_mark.column + 1, "this quote is never closed")
+    if error.context_mark is not None and not text[begin + col:].strip() and "flow" in (error.context or ""):
+        return Fault("yaml", error.context_mark.line + 1, error.context_mark.column + 1, "this bracket or brace is never closed")
     return Fault("yaml", line + 1, col + 1, f"not YAML: {problem}" + (f" ({error.context})" if error.context else ""))
 
 

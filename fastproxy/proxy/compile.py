@@ -1,5 +1,6 @@
 """Model -> what the core takes: a pure function. The same model and slots always give the same description."""
 
+from fastproxy.model.load import without_gc
 from fastproxy.tables.options import DEFAULT_TCP_IDLE_S
 
 SERIES_CAP = 20_000             # label triples with counters of their own; what comes later counts as "other", series 0
@@ -31,10 +32,13 @@ class Slots:
         """(listener, route, cluster) of a number."""
         return self.names[number]
 
-    def __len__(self):
+    @property
+    def count(self):
+        """How many numbers are given out. (Not `__len__`: an empty one must not be false.)"""
         return len(self.names) - 1
 
 
+@without_gc()
 def compile(model, slots, addresses=None):
     """-> the dict that Core.apply takes. `addresses`: listener name -> address as bound; without it, as configured.
 
@@ -46,7 +50,8 @@ def compile(model, slots, addresses=None):
         listeners.append({
             "slot": place, "name": one.name, "protocol": one.protocol, "address": (addresses or {}).get(one.name, one.bind),
             "head_timeout_ns": ns(one.timeouts.head), "stream_idle_ns": ns(one.timeouts.stream_idle), "idle_ns": ns(one.timeouts.idle),
-            "head_bytes": one.limits.head_bytes, "line_bytes": one.limits.head_bytes, "fields": one.limits.fields, "body_bytes": one.limits.body_bytes,
+            "head_bytes": one.limits.head_bytes, "line_bytes": one.limits.head_bytes, "fields": one.limits.fields,
+            "body_bytes": one.limits.body_bytes,
             "table": len(tables) if http else None, "cluster": None if http else clusters[one.cluster],
             # Of http: what goes wrong before a route is known.
             "series": slots.series(one.name, NO_CLUSTER, NO_CLUSTER if http else one.cluster),
@@ -74,7 +79,8 @@ def tcp_idle_of(model):
 
 
 def cluster_of(one, tcp_idle):
-    return {"name": one.name, "balance": one.balance, "connect_timeout_ns": ns(one.connect_timeout), "idle_ns": ns(one.idle_timeout), "tcp_idle_ns": ns(tcp_idle),
+    return {"name": one.name, "balance": one.balance, "tcp_idle_ns": ns(tcp_idle),
+            "connect_timeout_ns": ns(one.connect_timeout), "idle_ns": ns(one.idle_timeout),
             "endpoints": [{"address": end.address, "weight": end.weight} for end in one.endpoints]}
 
 

@@ -26,7 +26,6 @@ BALANCERS = {
 }
 FOREVER = "8760h"  # a year: over it somebody has mistaken the unit
 FIELD_EDIT = ("section", "header_edit")
-OURS = "our choice"
 
 
 def later(about, source="", kind=("any",)):
@@ -48,7 +47,7 @@ SECTIONS = {
         "name": Option(("name",), REQUIRED, "", "Unique among the listeners; printed by `run`, and the label `listener` of metrics."),
         "bind": Option(("bind",), REQUIRED, "", "`ip:port`, `\"[v6]:port\"` or `unix:/path`. Port 0 lets the kernel choose."),
         "protocol": Option(("enum", {"http": "HTTP/1.1, and HTTP/1.0 where a client speaks it", "tcp": "bytes, opaque"},
-                            {"detect": "told by the first bytes"}), "http", "Envoy's commonest filter", "What is spoken on the connections."),
+                            {"detect": "told by the first bytes"}), "http", "our choice", "What is spoken on the connections."),
         "timeouts": Option(("section", "timeouts"), {}, "", "How long to wait for what."),
         "limits": Option(("section", "limits"), {}, "", "Bounds of a request; `http` only."),
         "routes": Option(("list", ("section", "route"), 0), None, "", "Routes over all hosts; the first whose `match` holds is taken. `http` only."),
