@@ -10,7 +10,7 @@ from fastproxy.version import VERSION
 
 # Verbs of the whole product that this version does not have: refused by name, so that nobody looks for a typing error.
 NOT_BUILT = ("agent", "apply", "certs", "check", "completion", "control", "convert", "dashboard", "delete", "describe", "dev", "diff", "edges",
-             "endpoints", "explain", "get", "history", "proxy", "push", "redirect", "rollback", "rollouts", "routes", "run", "stat", "state", "support",
+             "endpoints", "explain", "get", "history", "proxy", "push", "redirect", "rollback", "rollouts", "routes", "state", "support",
              "tap", "token", "top", "watch")
 
 

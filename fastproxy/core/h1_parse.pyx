@@ -435,8 +435,6 @@ cdef bint h1_is_ipv6(const uint8_t *p, const uint8_t *end) noexcept nogil:
     if end - p >= 2 and p[0] == 58 and p[1] == 58:
         gap = True
         p += 2
-    elif p == end or p[0] == 58:
-        return False
     while p < end:
         group = p
         digits = 0
@@ -811,6 +809,29 @@ cdef int h1_parse_request(const uint8_t *buf, size_t n, const h1_limits_t *limit
             if head.minor:
                 head.flags |= H1_F_EXPECT_100      # ignored in HTTP/1.0 (RFC 9110 10.1.1)
     return <int>head.len
+
+
+cdef inline bint h1_may_decide(const uint8_t *buf, size_t seen, size_t n, const h1_limits_t *limits) noexcept nogil:
+    """Whether a head of which `seen` bytes did not suffice deserves another reading now that it has n (> seen).
+
+    Reading starts at the first byte each time, so a head that trickles in would cost its length squared. Beyond the first
+    KiB only a line end, a byte that no head holds, or a bound that was reached can bring a verdict worth having at once;
+    a head is complete, and a line too long, only at one of these. So the readings of a large head are bounded by its lines.
+    """
+    cdef const uint8_t *end = buf + n
+    cdef const uint8_t *p = buf + seen
+    if n <= 1024 or n >= limits.head_bytes:
+        return True
+    # the request line may begin behind the empty lines that are skipped
+    if n >= limits.line_bytes and seen < limits.line_bytes + 2 * <size_t>H1_MAX_EMPTY_LINES:
+        return True
+    while True:
+        p = fp_scan_text(buf, p, end)
+        if p == end:
+            return False
+        if p[0] != 13:
+            return True
+        p += 1
 
 
 # ---- responses ------------------------------------------------------------------------------------------------------

@@ -82,6 +82,16 @@ def parse_response(bytes data, bytes method=b"GET", uint32_t head_bytes=61440, u
     return out
 
 
+def may_decide(bytes data, size_t seen, uint32_t head_bytes=61440, uint32_t line_bytes=61440):
+    """h1_may_decide: whether to parse data again, of which the first `seen` bytes did not suffice."""
+    cdef h1_limits_t limits
+    limits.head_bytes, limits.line_bytes, limits.fields = head_bytes, line_bytes, 100
+    cdef uint8_t *block = h1_copy(data)
+    cdef bint got = h1_may_decide(block, seen, len(data), &limits)
+    free(block)
+    return bool(got)
+
+
 cdef class ChunkDecoder:
     """One chunked body. feed(data) -> (bytes consumed, bytes to relay); what was not consumed is to be given again."""
     cdef h1_chunk_t c

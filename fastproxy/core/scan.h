@@ -159,18 +159,18 @@ FP_INLINE unsigned fp_stop_name(__m128i x, int dot)
 }
 
 #define FP_SCAN_BODY(STOP, BITS)                                     \
+    const uint8_t *last;                                             \
     unsigned m;                                                      \
-    while (end - p >= 16) {                                          \
+    if (end - base < 16)                                             \
+        return fp_scan_class(p, end, BITS);                          \
+    last = end - 16;                                                 \
+    for (; p <= last; p += 16) {                                     \
         m = STOP(FP_LOAD(p));                                        \
         if (m)                                                       \
             return p + __builtin_ctz(m);                             \
-        p += 16;                                                     \
     }                                                                \
-    if (end - base >= 16) {                                          \
-        m = STOP(FP_LOAD(end - 16)) >> (16 - (unsigned)(end - p));   \
-        return m ? p + __builtin_ctz(m) : end;                       \
-    }                                                                \
-    return fp_scan_class(p, end, BITS);
+    m = STOP(FP_LOAD(last)) >> (unsigned)(p - last);                 \
+    return m ? p + __builtin_ctz(m) : end;
 #define FP_STOP_NAME(x) fp_stop_name(x, 0)
 #define FP_STOP_AUTH(x) fp_stop_name(x, 1)
 

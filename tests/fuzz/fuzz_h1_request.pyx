@@ -2,6 +2,33 @@
 include "h1_checks.pxi"
 
 
+cdef void check_path(const uint8_t *p, size_t n) noexcept nogil:
+    """Read as the laxest upstream might: escapes decoded first, then segments, then parameters cut off."""
+    cdef uint8_t *text = <uint8_t *>malloc(n + 1)
+    cdef size_t i = 0, m = 0, dots
+    while i < n:
+        check(32 < p[i] < 127 and p[i] != 35 and p[i] != 63, b"a path is visible ASCII without '#' and '?'")
+        text[m] = p[i]
+        if p[i] == 37:
+            check(i + 2 < n and fp_hex(p[i + 1]) >= 0 and fp_hex(p[i + 2]) >= 0, b"escapes are whole")
+            text[m] = <uint8_t>(fp_hex(p[i + 1]) * 16 + fp_hex(p[i + 2]))
+            i += 2
+        check(text[m] != 0 and text[m] != 92, b"no NUL, no backslash")
+        i += 1
+        m += 1
+    text[m] = 47
+    i = 0
+    while i < m:
+        dots = 0
+        while text[i + dots] == 46:
+            dots += 1
+        check(dots == 0 or dots > 2 or (text[i + dots] != 47 and text[i + dots] != 59), b"no dot segment")
+        while text[i] != 47:
+            i += 1
+        i += 1
+    free(text)
+
+
 cdef public int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) noexcept nogil:
     cdef h1_limits_t limits
     cdef h1_head_t head, again
@@ -23,15 +50,13 @@ cdef public int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) noexcept nogi
     if whole <= 0:
         return 0
     check(<size_t>whole == head.len, b"the length returned is the head's")
+    check(h1_may_decide(p, head.len - 1, head.len, &limits), b"a complete head is worth reading")
     check_head(p, n, &head)
     check(span_inside(&head.target, head.fields_at) and span_inside(&head.path, head.fields_at)
           and span_inside(&head.query, head.fields_at) and span_inside(&head.host, head.len), b"spans lie inside")
     check(head.minor == 0 or head.host.len > 0, b"HTTP/1.1 has a host")
     check(head.body != H1_BODY_CLOSE, b"a request body has an end")
-    for k in range(head.path.at, head.path.at + head.path.len):
-        check(p[k] != 92 and p[k] != 35 and p[k] > 32 and p[k] < 127, b"a path is plain")
-        if p[k] == 47 and k + 1 < head.path.at + head.path.len and p[k + 1] == 46:
-            check(head.path.at + head.path.len - k > 3, b"no short dot segment at the end")
+    check_path(p + head.path.at, head.path.len)
     copy = <uint8_t *>malloc(head.len)
     k = forwarded(copy, p, &head)
     part = h1_parse_request(copy, k, &limits, &again)

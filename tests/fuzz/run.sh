@@ -9,7 +9,7 @@ seconds=${1:-60}
 shift || true
 python=${PYTHON:-.venv/bin/python}
 clang=${CLANG:-$(command -v clang || command -v clang-14 || command -v clang-16 || true)}
-if [ -z "$clang" ] || [ ! -f "$("$clang" -print-file-name="$("$clang" -print-resource-dir)/lib/linux/libclang_rt.fuzzer-x86_64.a")" ]; then
+if [ -z "$clang" ] || [ ! -f "$("$clang" -print-resource-dir)/lib/linux/libclang_rt.fuzzer-$(uname -m).a" ]; then
     echo "clang with libFuzzer is missing; as root: apt-get install -y clang-14 libclang-rt-14-dev" >&2
     exit 1
 fi

@@ -223,3 +223,30 @@ def test_names_and_connection_options_are_bounded():
     name = b"GET / HTTP/1.1\r\nHost: a\r\n" + b"n" * 65536 + b": x\r\n\r\n"
     assert parse("request", {"head_bytes": "200000"}, name) == "bad_field"
     assert parse("request", {}, name) == "head_too_large"
+
+
+def trickle(data, **limits):
+    """(verdict, number of readings) of a head that comes byte by byte to a reader that asks may_decide."""
+    seen = readings = 0
+    for n in range(1, len(data) + 1):
+        if _core.may_decide(data[:n], seen, limits.get("head_bytes", 61440), limits.get("line_bytes", 61440)):
+            readings += 1
+            got = parse("request", limits, data[:n])
+            if got is not None:
+                return got, readings
+        seen = n
+    return None, readings
+
+
+def test_a_trickled_head_is_read_a_bounded_number_of_times():
+    head = b"GET / HTTP/1.1\r\nHost: a\r\n" + b"A: " + b"b" * 8000 + b"\r\nB: " + b"c" * 8000 + b"\r\n\r\n"
+    got, readings = trickle(head)
+    assert got == parse("request", {}, head) and readings <= 1024 + 3
+    for bad in (b"\0", b"\n", b"\r\r", b"\x7f"):
+        got, _ = trickle(head[:9000] + bad + head[9000:])
+        assert got == parse("request", {}, head[:9000] + bad + head[9000:])
+    for at in range(1, 12):  # bounds of the line and of the head, whatever stands before it
+        line = b"\r\n" * (at % 5) + b"GET /" + b"a" * 5000
+        for limits in ({"line_bytes": "2000"}, {"head_bytes": "2000"}, {"head_bytes": "3000", "line_bytes": "2990"}):
+            ints = {k: int(v) for k, v in limits.items()}
+            assert trickle(line, **ints)[0] == parse("request", ints, line) == "line_too_long"

@@ -1,0 +1,454 @@
+# The data plane as Python sees it: one `Core` is one proxy's workers. Nothing here is on a request's way.
+
+import os as _os
+import weakref as _weakref
+
+ABI = CORE_ABI
+_cores = _weakref.WeakSet()
+
+
+def _after_fork_in_child():
+    # Its threads are not there, its sockets are shared with the parent: the child must not touch them.
+    for core in list(_cores):
+        (<Core>core).forget()
+
+
+_os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+cdef class Core:
+    """The workers of one proxy. `workers`: threads; 0: the caller polls fileno() and calls turn() when it is readable.
+
+    Not thread-safe: all calls from one thread, which is the event loop's."""
+    cdef core_t c
+    cdef uint32_t threads
+    cdef Registry registry
+    cdef dict plans                    # address of plan_t -> [(cluster, address, endpoint)]
+    cdef object slots
+    cdef plan_t *current
+    cdef bint closed
+    cdef bint started
+    cdef object __weakref__
+
+    def __cinit__(self, int workers=1):
+        cdef uint32_t i
+        if not 0 <= workers <= 256:
+            raise ValueError(f"workers: {workers} is not from 0 to 256")
+        self.threads = workers
+        self.c.n_workers = max(1, workers)
+        pthread_mutex_init(&self.c.lock, NULL)
+        self.registry = Registry(self.c.n_workers)
+        self.plans, self.slots = {}, set()
+        self.c.workers = <worker_t **>calloc(self.c.n_workers, sizeof(worker_t *))
+        if self.c.workers == NULL:
+            raise MemoryError
+        for i in range(self.c.n_workers):
+            self.c.workers[i] = worker_new(&self.c, i, workers == 0)
+            if self.c.workers[i] == NULL:
+                self.close()
+                raise OSError("no memory or no descriptors for a worker")
+        _cores.add(self)
+
+    def __dealloc__(self):
+        self.end()
+
+    def fileno(self):
+        """The epoll descriptor of workers=0: readable when turn() is due."""
+        self.check()
+        return self.c.workers[0].epfd
+
+    def turn(self):
+        """Works on all that is ready, without waiting (workers=0)."""
+        if not self.closed and self.threads == 0:
+            worker_turn_in_loop(self.c.workers[0])
+
+    def start(self):
+        """Starts the threads."""
+        cdef uint32_t i
+        self.check()
+        if self.started or self.threads == 0:
+            return
+        self.started = True
+        for i in range(self.c.n_workers):
+            if pthread_create(&self.c.workers[i].thread, NULL, worker_main, self.c.workers[i]) != 0:
+                raise OSError("no thread for a worker")
+            self.c.workers[i].started = True
+            pthread_setname_np(self.c.workers[i].thread, f"worker-{i}".encode())
+
+    def add_listener(self, int slot, list fds):
+        """Accepts on listening sockets, which the core owns from here on: one for each worker, or one for all."""
+        cdef uint32_t i
+        cdef bint shared = len(fds) == 1 and self.c.n_workers > 1
+        self.check()
+        if not 0 <= slot < MAX_LISTENERS:
+            raise ValueError(f"slot {slot} is not from 0 to {MAX_LISTENERS - 1}")
+        if len(fds) != (1 if shared else self.c.n_workers):
+            raise ValueError(f"{len(fds)} sockets for {self.c.n_workers} workers")
+        if shared:
+            fds = fds + [_os.dup(fds[0]) for _ in range(1, self.c.n_workers)]
+        for i in range(self.c.n_workers):
+            if not post(self.c.workers[i], MSG_LISTEN, NULL, fds[i], slot, shared):
+                raise MemoryError
+        self.slots.add(slot)
+
+    def remove_listener(self, int slot):
+        """Accepts what is queued, closes the socket, then the idle conns; busy ones after their stream."""
+        cdef uint32_t i
+        self.check()
+        if slot in self.slots:
+            self.slots.discard(slot)
+            for i in range(self.c.n_workers):
+                post(self.c.workers[i], MSG_UNLISTEN, NULL, -1, slot, False)
+
+    def drain(self):
+        """Stops accepting; idle conns are closed, busy ones after their stream."""
+        cdef uint32_t i
+        self.check()
+        for i in range(self.c.n_workers):
+            post(self.c.workers[i], MSG_DRAIN, NULL, -1, 0, False)
+
+    def active(self):
+        """{"conns": open downstream conns, "streams": exchanges running}"""
+        cdef uint32_t i
+        cdef uint64_t conns = 0, streams = 0
+        if not self.closed:
+            for i in range(self.c.n_workers):
+                conns += fp_load(&self.c.workers[i].n_down)
+                streams += fp_load(&self.c.workers[i].n_streams)
+        return {"conns": conns, "streams": streams}
+
+    def apply(self, dict desc):
+        """Compiles a description (proxy/compile.py) and hands it to the workers. ValueError: nothing has changed."""
+        cdef plan_t *plan
+        cdef uint32_t i
+        self.check()
+        self.reap()
+        plan = <plan_t *>calloc(1, sizeof(plan_t))
+        if plan == NULL:
+            raise MemoryError
+        self.plans[<size_t>plan] = []
+        try:
+            self.build(plan, desc)
+        except BaseException:
+            self.retire(plan)
+            raise
+        self.c.generation += 1
+        plan.generation = self.c.generation
+        plan.refs = <int32_t>self.c.n_workers
+        self.current = plan
+        for i in range(self.c.n_workers):
+            if not post(self.c.workers[i], MSG_PLAN, plan, -1, 0, False):
+                raise MemoryError
+
+    cdef build(self, plan_t *plan, dict desc):
+        cdef uint32_t i, j, n
+        cdef cluster_t *cluster
+        cdef route_t *route
+        cdef lconf_t *conf
+        cdef endpoint_t *ep
+        cdef text_t text
+        cdef void **ways
+        back = leads_back(desc["listeners"], desc["clusters"])
+        n = <uint32_t>sum(len(row["endpoints"]) for row in desc["clusters"])
+        plan.endpoints = <endpoint_t **>arena_take(plan, (n + 1) * sizeof(endpoint_t *))
+        plan.clusters = <cluster_t *>arena_take(plan, (len(desc["clusters"]) + 1) * sizeof(cluster_t))
+        for i, row in enumerate(desc["clusters"]):
+            cluster = plan.clusters + i
+            plan.n_clusters += 1
+            text = text_in(plan, row["name"].encode())
+            cluster.name, cluster.name_len = text.at, text.len
+            cluster.connect_timeout_ns, cluster.idle_ns = row["connect_timeout_ns"], row["idle_ns"]
+            self.set_balancer(cluster, row)
+            rows = row["endpoints"]
+            cluster.n = <uint32_t>len(rows)
+            cluster.endpoints = plan.endpoints + plan.n_endpoints
+            cluster.turns = <uint32_t *>arena_take(plan, 64 * self.c.n_workers)
+            if not rows:
+                continue
+            cluster.weights = <uint32_t *>arena_take(plan, len(rows) * sizeof(uint32_t))
+            for j, end in enumerate(rows):
+                ep = self.registry.get(row["name"], end["address"])
+                self.plans[<size_t>plan].append((row["name"], end["address"], <size_t>ep))
+                plan.endpoints[plan.n_endpoints] = ep
+                plan.n_endpoints += 1
+                cluster.weights[j] = end["weight"]
+                what = back.get((i, j))
+                ep.is_self, ep.is_loop = what is not None, what == "loop"
+            order = smooth_order([end["weight"] for end in rows])
+            cluster.schedule = <uint32_t *>arena_take(plan, len(order) * sizeof(uint32_t))
+            cluster.schedule_len = <uint32_t>len(order)
+            for j in range(cluster.schedule_len):
+                cluster.schedule[j] = order[j]
+            for j in range(self.c.n_workers):
+                cluster.turns[16 * j] = j * cluster.schedule_len // self.c.n_workers
+        plan.routes = <route_t *>arena_take(plan, (len(desc["routes"]) + 1) * sizeof(route_t))
+        ways = <void **>arena_take(plan, (len(desc["routes"]) + 1) * sizeof(void *))
+        for i, row in enumerate(desc["routes"]):
+            ways[i] = plan.routes + i
+            self.build_route(plan, plan.routes + i, row)
+        plan.n_routes = <uint32_t>len(desc["routes"])
+        plan.tables = <route_table_t **>arena_take(plan, (len(desc["tables"]) + 1) * sizeof(route_table_t *))
+        for i, row in enumerate(desc["tables"]):
+            plan.tables[i] = table_build(row, ways)
+            plan.n_tables += 1
+        for row in desc["listeners"]:
+            if not 0 <= row["slot"] < MAX_LISTENERS:
+                raise ValueError(f"listener {row['name']}: slot {row['slot']}")
+            conf = <lconf_t *>arena_take(plan, sizeof(lconf_t))
+            plan.listeners[<uint32_t>row["slot"]] = conf
+            conf.name = text_in(plan, row["name"].encode()).at
+            conf.slot, conf.http, conf.series = row["slot"], row["protocol"] == "http", row["series"]
+            conf.head_timeout_ns, conf.stream_idle_ns, conf.idle_ns = row["head_timeout_ns"], row["stream_idle_ns"], row["idle_ns"]
+            conf.body_bytes = row["body_bytes"]
+            conf.limits.head_bytes, conf.limits.line_bytes, conf.limits.fields = row["head_bytes"], row["line_bytes"], row["fields"]
+            if conf.limits.head_bytes > 65536 or conf.limits.fields > H1_MAX_FIELDS:
+                raise ValueError(f"listener {row['name']}: head_bytes over 64 KiB, or fields over {H1_MAX_FIELDS}")
+            conf.x_forwarded, conf.request_id = row["x_forwarded"], row["request_id"]
+            conf.via = text_in(plan, row["via"])
+            if row["table"] is not None:
+                conf.table = plan.tables[<uint32_t>row["table"]]
+            if row["cluster"] is not None:
+                conf.cluster = plan.clusters + <uint32_t>row["cluster"]
+            names = row["filters"]
+            conf.filters = <filter_ops_t *>arena_take(plan, (len(names) + 1) * sizeof(filter_ops_t))
+            for name in names:
+                if name not in FILTERS:
+                    raise ValueError(f"listener {row['name']}: no filter `{name}` is registered")
+                on_request, state = FILTERS[name]
+                conf.filters[conf.n_filters].on_request = <int (*)(void *, filter_call_t *) noexcept nogil><size_t>on_request
+                conf.filters[conf.n_filters].state = <void *><size_t>state
+                conf.n_filters += 1
+
+    cdef set_balancer(self, cluster_t *cluster, dict row):
+        name = row["balance"]
+        cluster.uses_ewma = name == "ewma"
+        if name == "ewma":
+            cluster.pick = pick_ewma
+        elif name == "least_request":
+            cluster.pick = pick_least_request
+        elif name == "round_robin":
+            cluster.pick = pick_round_robin
+        elif name == "random":
+            cluster.pick = pick_random
+        elif name in BALANCERS:
+            cluster.pick = <uint32_t (*)(balance_call_t *) noexcept nogil><size_t>BALANCERS[name]
+        else:
+            raise ValueError(f"cluster {row['name']}: no balancer `{name}` is registered")
+
+    cdef build_route(self, plan_t *plan, route_t *route, dict row):
+        cdef uint32_t i
+        route.timeout_ns, route.series = row["timeout_ns"], row["series"]
+        route.request = edits_in(plan, row["request_headers"])
+        route.response = edits_in(plan, row["response_headers"])
+        if row["action"] == "forward":
+            route.targets = <target_t *>arena_take(plan, (len(row["targets"]) + 1) * sizeof(target_t))
+            for cluster, weight, series in row["targets"]:
+                route.targets[route.n_targets].cluster = plan.clusters + <uint32_t>cluster
+                route.targets[route.n_targets].weight = weight
+                route.targets[route.n_targets].series = series
+                route.total_weight += weight
+                route.n_targets += 1
+            if route.n_targets == 0 or route.total_weight == 0:
+                raise ValueError(f"route {row['name']}: no target with a weight")
+            names = row["upgrades"]
+            route.upgrades = <text_t *>arena_take(plan, (len(names) + 1) * sizeof(text_t))
+            for i in range(len(names)):
+                route.upgrades[i] = text_in(plan, names[i].lower())
+            route.n_upgrades = <uint32_t>len(names)
+            route.rewrite_path = text_in(plan, row["rewrite_path"])
+            route.rewrite_host = text_in(plan, row["rewrite_host"])
+            prefix = row["rewrite_prefix"]
+        elif row["action"] == "redirect":
+            route.action = ROUTE_REDIRECT
+            to = row["redirect"]
+            route.status = to["status"]
+            route.scheme, route.host = text_in(plan, to["scheme"]), text_in(plan, to["host"])
+            if to["port"] is not None:
+                standard = {"http": 80, "https": 443}.get(to["scheme"] or "http")
+                route.port = text_in(plan, "" if to["port"] == standard else f":{to['port']}")
+            route.rewrite_path = text_in(plan, to["path"])
+            prefix = to["prefix"]
+        else:
+            route.action = ROUTE_DIRECT
+            to = row["direct"]
+            route.status, route.body = to["status"], text_in(plan, to["body"])
+            route.headers = text_in(plan, "".join(f"{name}: {value}\r\n" for name, value in to["headers"])
+                                    + "".join(f"{name}: {value}\r\n" for what, name, value in row["response_headers"] if what != "remove"))
+            prefix = None
+        if prefix is not None:
+            route.rewrite_from, route.rewrite_to = text_in(plan, prefix[0] or "/"), text_in(plan, prefix[1])
+
+    def stats(self):
+        """Counters since the start, summed over the workers. See docs/configuration.md for the metrics made of them."""
+        cdef worker_t *w
+        cdef wlistener_t *wl
+        cdef uint32_t i, j
+        self.check()
+        self.reap()
+        out = {"workers": [], "listeners": {}, "series": {}, "clusters": {}, "errors": {}}
+        for i in range(self.c.n_workers):
+            w = self.c.workers[i]
+            out["workers"].append({
+                "conns": fp_load(&w.n_down), "upstream_conns": fp_load(&w.n_up), "pool_idle": fp_load(&w.n_pooled),
+                "streams": fp_load(&w.n_streams), "loops": fp_load(&w.loops), "accepts": fp_load(&w.accepts),
+                "memory_bytes": fp_load(&w.memory), "buffers": fp_load(&w.n_bufs), "pipes": fp_load(&w.n_pipes),
+                "spliced_bytes": fp_load(&w.spliced_bytes)})
+            for slot in self.slots:
+                wl = <wlistener_t *>fp_ptr_load(<void **>&w.listeners[<uint32_t>slot])
+                one = out["listeners"].setdefault(slot, {"accepted": 0, "active": 0, "received_bytes": 0, "sent_bytes": 0, "closed": 0})
+                if wl != NULL:
+                    one["accepted"] += fp_load(&wl.accepted)
+                    one["closed"] += fp_load(&wl.closed)
+                    one["active"] += fp_load32(&wl.active)
+                    one["received_bytes"] += fp_load(&wl.received_bytes)
+                    one["sent_bytes"] += fp_load(&wl.sent_bytes)
+            for j in range(1, E_COUNT):
+                if fp_load(&w.errors[j]):
+                    name = error_name(j).decode()
+                    out["errors"][name] = out["errors"].get(name, 0) + fp_load(&w.errors[j])
+            self.add_series(w, out["series"])
+        self.add_clusters(out["clusters"])
+        return out
+
+    cdef add_series(self, worker_t *w, dict into):
+        cdef uint32_t i, j, k
+        cdef series_t *one
+        for i in range(SERIES_CHUNKS):
+            one = <series_t *>fp_ptr_load(<void **>&w.series[i])
+            if one == NULL:
+                continue
+            for j in range(SERIES_CHUNK):
+                if not fp_load(&one[j].used) and not fp_load(&one[j].connections):
+                    continue
+                row = into.setdefault(i * SERIES_CHUNK + j, {
+                    "status": [0] * 5, "requests": 0, "request_bytes": 0, "response_bytes": 0, "connections": 0,
+                    "duration": new_histogram(), "first_byte": new_histogram()})
+                for k in range(5):
+                    row["status"][k] += fp_load(&one[j].status[k + 1])
+                for k in range(6):
+                    row["requests"] += fp_load(&one[j].status[k])
+                row["request_bytes"] += fp_load(&one[j].request_bytes)
+                row["response_bytes"] += fp_load(&one[j].response_bytes)
+                row["connections"] += fp_load(&one[j].connections)
+                add_histogram(row["duration"], &one[j].duration)
+                add_histogram(row["first_byte"], &one[j].first_byte)
+
+    cdef add_clusters(self, dict into):
+        cdef endpoint_t *ep
+        cdef epool_t *pool
+        cdef hist_t *connects
+        cdef uint32_t i, k
+        cdef cluster_t *cluster
+        if self.current == NULL:
+            return
+        for k in range(self.current.n_clusters):
+            cluster = self.current.clusters + k
+            row = into[cluster.name[:cluster.name_len].decode()] = {
+                "endpoints": [], "connect": new_histogram(), "requests": 0, "received_bytes": 0, "sent_bytes": 0}
+            for i in range(cluster.n):
+                ep = cluster.endpoints[i]
+                one = {"address": ep.text[:ep.text_len].decode(), "weight": cluster.weights[i],
+                       "in_flight": fp_atomic_load32(&ep.shared.in_flight), "requests": 0,
+                       "connects": 0, "connect_failures": 0, "pool_idle": 0, "conns": 0, "received_bytes": 0, "sent_bytes": 0}
+                for j in range(ep.n_pools):
+                    pool = &ep.pools[<uint32_t>j]
+                    one["requests"] += fp_load(&pool.requests)
+                    one["connects"] += fp_load(&pool.connects)
+                    one["connect_failures"] += fp_load(&pool.connect_failures)
+                    one["pool_idle"] += fp_load32(&pool.n_idle)
+                    one["conns"] += fp_load32(&pool.n_conns)
+                    one["received_bytes"] += fp_load(&pool.received_bytes)
+                    one["sent_bytes"] += fp_load(&pool.sent_bytes)
+                    connects = <hist_t *>fp_ptr_load(<void **>&pool.connect)
+                    if connects != NULL:
+                        add_histogram(row["connect"], connects)
+                row["endpoints"].append(one)
+                for name in ("requests", "received_bytes", "sent_bytes"):
+                    row[name] += one[name]
+
+    cdef retire(self, plan_t *plan):
+        """Frees a plan that no worker holds, and the endpoints that no other plan names."""
+        for cluster, address, at in self.plans.pop(<size_t>plan):
+            self.registry.drop(cluster, address, <endpoint_t *><size_t>at)
+        plan_free(plan)
+
+    cdef reap(self):
+        cdef plan_t *plan
+        cdef plan_t *next
+        pthread_mutex_lock(&self.c.lock)
+        plan = self.c.retired
+        self.c.retired = NULL
+        pthread_mutex_unlock(&self.c.lock)
+        while plan != NULL:
+            next = plan.next
+            self.retire(plan)
+            plan = next
+
+    cdef check(self):
+        if self.closed:
+            raise RuntimeError("the core is closed")
+
+    def close(self):
+        """Stops and joins the threads, closes every conn. Harmless if repeated."""
+        self.end()
+
+    cdef void forget(self):
+        self.closed = True
+        self.c.workers = NULL
+
+    cdef void end(self):
+        cdef uint32_t i
+        if self.closed:
+            return
+        self.closed = True
+        if self.c.workers == NULL:
+            return
+        for i in range(self.c.n_workers):
+            if self.c.workers[i] != NULL and self.c.workers[i].started:
+                post(self.c.workers[i], MSG_STOP, NULL, -1, 0, False)
+        for i in range(self.c.n_workers):
+            if self.c.workers[i] != NULL and self.c.workers[i].started:
+                with nogil:
+                    pthread_join(self.c.workers[i].thread, NULL)
+        for i in range(self.c.n_workers):
+            if self.c.workers[i] != NULL:
+                worker_free(self.c.workers[i])
+        self.reap()
+        free(self.c.workers)
+        self.c.workers = NULL
+        pthread_mutex_destroy(&self.c.lock)
+
+
+cdef dict new_histogram():
+    return {"count": 0, "sum_ns": 0, "buckets": []}
+
+
+def bucket_bound(int i):
+    """Upper bound of a histogram's bucket in ns."""
+    if i == 0:
+        return 1024
+    i -= 1
+    return (9 + i % 8) * (1024 << (i // 8)) // 8
+
+
+cdef void add_histogram(dict into, hist_t *h):
+    cdef int i
+    cdef uint64_t n
+    cdef dict found = dict(into["buckets"])
+    into["count"] += fp_load(&h.count)
+    into["sum_ns"] += fp_load(&h.sum_ns)
+    for i in range(HIST_BUCKETS):
+        n = fp_load(&h.buckets[i])
+        if n:
+            bound = bucket_bound(i)
+            found[bound] = found.get(bound, 0) + n
+    into["buckets"] = sorted(found.items())
+
+
+def _close_all():
+    for core in list(_cores):
+        core.close()
+
+
+import atexit as _atexit
+_atexit.register(_close_all)

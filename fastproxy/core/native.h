@@ -1,0 +1,73 @@
+/* What Cython cannot say: branch hints, atomics, the debug switch. */
+#ifndef FASTPROXY_NATIVE_H
+#define FASTPROXY_NATIVE_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define fp_likely(x) __builtin_expect(!!(x), 1)
+#define fp_unlikely(x) __builtin_expect(!!(x), 0)
+
+#ifdef FP_DEBUG
+#define FP_DEBUG_BUILD 1
+/* An impossible state stops the debug build; in release the caller counts it and closes the conn. */
+#define fp_assert(x) do { if (!(x)) { fprintf(stderr, "fastproxy: assertion failed: %s (%s:%d)\n", #x, __FILE__, __LINE__); abort(); } } while (0)
+#else
+#define FP_DEBUG_BUILD 0
+#define fp_assert(x) do { } while (0)
+#endif
+
+static inline uint64_t fp_clock_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
+}
+
+/* Counters have one writer (their worker) and readers in other threads: relaxed loads and stores, no lock prefix. */
+static inline void fp_count(uint64_t *p, uint64_t n)
+{
+    __atomic_store_n(p, __atomic_load_n(p, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+}
+static inline void fp_count32(uint32_t *p, uint32_t n)
+{
+    __atomic_store_n(p, __atomic_load_n(p, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+}
+static inline uint64_t fp_load(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+static inline uint32_t fp_load32(const uint32_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+static inline void fp_store(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
+static inline void fp_store32(uint32_t *p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
+
+/* Shared by all workers. */
+static inline int32_t fp_atomic_add32(int32_t *p, int32_t n) { return __atomic_add_fetch(p, n, __ATOMIC_RELAXED); }
+static inline int32_t fp_atomic_load32(const int32_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+/* A reference count: the one who takes it to zero must see what the others wrote. */
+static inline int32_t fp_ref_add(int32_t *p, int32_t n) { return __atomic_add_fetch(p, n, __ATOMIC_ACQ_REL); }
+static inline int fp_flag_load(const int *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+static inline void fp_flag_store(int *p, int v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+static inline void *fp_ptr_load(void **p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+static inline void fp_ptr_store(void **p, void *v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+
+/* Size classes of buffers; see mem.pyx. */
+static const uint32_t fp_buf_sizes[4] = {2048, 8192, 32768, 163840};
+
+static inline int fp_ctz64(uint64_t x) { return __builtin_ctzll(x); }
+static inline int fp_clz64(uint64_t x) { return __builtin_clzll(x); }
+
+/* Bounds of a histogram bucket: base 2, 8 to the octave, first octave starts at 1024 ns (see stats.pyx). */
+static inline uint32_t fp_bucket(uint64_t ns)
+{
+    uint32_t e, b;
+    if (ns < 1024) return 0;
+    e = 63 - (uint32_t)fp_clz64(ns);
+    b = 1 + (e - 10) * 8 + (uint32_t)((ns >> (e - 3)) & 7);
+    return b > 255 ? 255 : b;
+}
+
+#endif

@@ -1,0 +1,217 @@
+# The compiled snapshot: built on the policy thread from the description that proxy/compile.py makes, read by all workers.
+
+cdef dict FILTERS = {}                 # name -> (address of on_request, of its state)
+cdef dict BALANCERS = {}               # name -> address of pick
+
+
+cdef int register_filter(str name, const filter_ops_t *ops, int abi) except -1:
+    """Makes a filter of another extension known under a name, for `filters` of a listener. ImportError if that extension
+    was built against other layouts than this core's (pass CORE_ABI)."""
+    if abi != CORE_ABI:
+        raise ImportError(f"filter {name}: built for ABI {abi} of the core, which has {CORE_ABI}: build it again")
+    FILTERS[name] = (<size_t>ops.on_request, <size_t>ops.state)
+    return 0
+
+
+cdef int register_balancer(str name, uint32_t (*pick)(balance_call_t *) noexcept nogil, int abi) except -1:
+    """The same for a balancer, for `balance` of a cluster."""
+    if abi != CORE_ABI:
+        raise ImportError(f"balancer {name}: built for ABI {abi} of the core, which has {CORE_ABI}: build it again")
+    BALANCERS[name] = <size_t>pick
+    return 0
+
+
+cdef void *arena_take(plan_t *plan, size_t size) except NULL:
+    cdef arena_t *block = <arena_t *>calloc(1, 16 + size)
+    if block == NULL:
+        raise MemoryError
+    block.next = plan.arena
+    plan.arena = block
+    return <uint8_t *>block + 16
+
+
+cdef text_t text_in(plan_t *plan, value) except *:
+    cdef text_t out
+    cdef bytes data
+    out.at, out.len = NULL, 0
+    if value is None:
+        return out
+    data = value if isinstance(value, bytes) else value.encode("latin-1")
+    out.at = <char *>arena_take(plan, len(data) + 1)
+    memcpy(<char *>out.at, <const char *>data, len(data))
+    out.len = <uint32_t>len(data)
+    return out
+
+
+cdef edits_t edits_in(plan_t *plan, list rows) except *:
+    cdef edits_t out
+    cdef text_t text
+    cdef list drop = [name.lower() for what, name, _ in rows if what != "add"]
+    cdef uint32_t i
+    memset(&out, 0, sizeof(out))
+    if drop:
+        out.drop = <const char **>arena_take(plan, len(drop) * sizeof(char *))
+        out.drop_len = <uint32_t *>arena_take(plan, len(drop) * sizeof(uint32_t))
+        for i in range(len(drop)):
+            text = text_in(plan, drop[i])
+            out.drop[i], out.drop_len[i] = text.at, text.len
+        out.n_drop = <uint32_t>len(drop)
+    text = text_in(plan, "".join(f"{name}: {value}\r\n" for what, name, value in rows if what != "remove"))
+    out.add, out.add_len = text.at, text.len
+    return out
+
+
+cdef list smooth_order(list weights):
+    """Indexes in smooth weighted order (nginx's), one round, at most 65,536 long."""
+    from math import gcd
+    cdef list out = [], now = [0] * len(weights)
+    cdef long total, i, best
+    divisor = gcd(*weights) or 1
+    weights = [w // divisor for w in weights]
+    total = sum(weights)
+    if total > 65536:
+        weights = [max(1, w * 65536 // total) for w in weights]
+        total = sum(weights)
+    if all(w == 1 for w in weights):
+        return list(range(len(weights)))
+    for _ in range(total):
+        best = 0
+        for i in range(len(weights)):
+            now[i] += weights[i]
+            if now[i] > now[best]:
+                best = i
+        now[best] -= total
+        out.append(best)
+    return out
+
+
+cdef void plan_free(plan_t *plan) noexcept nogil:
+    """The endpoints are the registry's; everything else goes."""
+    cdef uint32_t i
+    cdef arena_t *block
+    for i in range(plan.n_tables):
+        if plan.tables[i] != NULL:
+            table_free(plan.tables[i])
+    while plan.arena != NULL:
+        block = plan.arena
+        plan.arena = block.next
+        free(block)
+    free(plan)
+
+
+cdef class Registry:
+    """Endpoints by (cluster, address): they outlive plans. Used by the policy thread alone."""
+    cdef uint32_t n_workers
+    cdef dict known                    # (cluster, address) -> address of endpoint_t
+
+    def __cinit__(self, uint32_t n_workers):
+        self.n_workers = n_workers
+        self.known = {}
+
+    cdef endpoint_t *get(self, str cluster, str address) except NULL:
+        """Counts one reference."""
+        cdef endpoint_t *ep
+        cdef bytes text = address.encode()
+        cdef sockaddr_in *v4
+        cdef sockaddr_in6 *v6
+        cdef sockaddr_un *un
+        cdef size_t at = self.known.get((cluster, address), 0)
+        if at:
+            ep = <endpoint_t *>at
+            ep.refs += 1
+            return ep
+        ep = <endpoint_t *>calloc(1, sizeof(endpoint_t) + self.n_workers * sizeof(epool_t))
+        if ep == NULL:
+            raise MemoryError
+        ep.refs, ep.n_pools = 1, self.n_workers
+        ep.text_len = <uint32_t>min(len(text), 127)
+        memcpy(ep.text, <const char *>text, ep.text_len)
+        try:
+            if address.startswith("unix:"):
+                un = <sockaddr_un *>&ep.addr
+                path = text[5:]
+                if not 0 < len(path) < sizeof(un.sun_path):
+                    raise ValueError(f"cluster {cluster}: {address}: the path is empty or too long")
+                un.sun_family = AF_UNIX
+                memcpy(un.sun_path, <const char *>path, len(path))
+                if path[:1] == b"@":
+                    un.sun_path[0] = 0
+                ep.family, ep.addr_len = AF_UNIX, <socklen_t>(2 + len(path) + (0 if path[:1] == b"@" else 1))
+            elif address.startswith("["):
+                ip, port = address[1:].rsplit("]:", 1)
+                v6 = <sockaddr_in6 *>&ep.addr
+                v6.sin6_family, v6.sin6_port = AF_INET6, htons(int(port))
+                ip, _, zone = ip.partition("%")
+                if zone:
+                    import socket as sockets
+                    v6.sin6_scope_id = sockets.if_nametoindex(zone)
+                if inet_pton(AF_INET6, ip.encode(), &v6.sin6_addr) != 1:
+                    raise ValueError(f"cluster {cluster}: {address}: not an IP address")
+                ep.family, ep.addr_len = AF_INET6, sizeof(sockaddr_in6)
+            else:
+                ip, port = address.rsplit(":", 1)
+                v4 = <sockaddr_in *>&ep.addr
+                v4.sin_family, v4.sin_port = AF_INET, htons(int(port))
+                if inet_pton(AF_INET, ip.encode(), &v4.sin_addr) != 1:
+                    raise ValueError(f"cluster {cluster}: {address}: not an IP address")
+                ep.family, ep.addr_len = AF_INET, sizeof(sockaddr_in)
+        except BaseException:
+            free(ep)
+            raise
+        self.known[(cluster, address)] = <size_t>ep
+        return ep
+
+    cdef void drop(self, str cluster, str address, endpoint_t *ep):
+        cdef uint32_t i
+        ep.refs -= 1
+        if ep.refs == 0:
+            del self.known[(cluster, address)]
+            for i in range(ep.n_pools):
+                free(ep.pools[i].connect)
+            free(ep)
+
+
+def leads_back(listeners, clusters):
+    """{(cluster index, endpoint index): "self" or "loop"}: endpoints that are listeners of this proxy; "loop" where
+    nothing but tcp listeners lies between it and itself, so that no header could count the rounds."""
+    import socket as sockets
+    at = {}
+    for row in listeners:
+        at[row["address"]] = row
+    wild = {row["address"].rsplit(":", 1)[1]: row for row in listeners
+            if row["address"].startswith(("0.0.0.0:", "[::]:"))}
+
+    def is_local(address):
+        ip = address.rsplit(":", 1)[0].strip("[]")
+        try:
+            with sockets.socket(sockets.AF_INET6 if ":" in ip else sockets.AF_INET, sockets.SOCK_DGRAM) as probe:
+                probe.bind((ip, 0))
+            return True
+        except OSError:
+            return False
+
+    def listener_at(address):
+        if address in at:
+            return at[address]
+        if not address.startswith("unix:") and address.rsplit(":", 1)[1] in wild and is_local(address):
+            return wild[address.rsplit(":", 1)[1]]
+
+    found = {}
+    for c, cluster in enumerate(clusters):
+        for e, endpoint in enumerate(cluster["endpoints"]):
+            row = listener_at(endpoint["address"])
+            if row is not None:
+                found[c, e] = row
+    if not found:
+        return {}
+
+    def reaches(row, goal, seen):
+        """Whether a tcp listener leads to the cluster `goal` over tcp listeners."""
+        if row["protocol"] != "tcp" or row["slot"] in seen:
+            return False
+        if row["cluster"] == goal:
+            return True
+        return any(reaches(found[row["cluster"], e], goal, seen | {row["slot"]})
+                   for e in range(len(clusters[row["cluster"]]["endpoints"])) if (row["cluster"], e) in found)
+
+    return {key: "loop" if reaches(row, key[0], frozenset()) else "self" for key, row in found.items()}
