@@ -37,8 +37,8 @@ cdef void down_check_abort(conn_t *c) noexcept nogil:
     nginx and Go take it so); pipelined requests in front of it are still to be answered."""
     cdef uint8_t one
     cdef ssize_t got
-    if c.inb != NULL:
-        return
+    if c.inb != NULL or c.stream.tcp or c.stream.state == S_TUNNEL:
+        return                             # in a tunnel it is a half-close like any other
     got = recv(c.fd, &one, 1, MSG_PEEK)
     if got == 0 or (got < 0 and errno != EAGAIN and errno != EINTR):
         down_gone(c)

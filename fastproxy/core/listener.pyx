@@ -1,7 +1,7 @@
 # Accepting: a listening socket per worker (TCP), or one for all (a Unix path). Descriptors run out: accept pauses.
 
 cdef uint64_t ACCEPT_PAUSE_MS = 100
-cdef uint64_t LINGER_NS = 2000000000      # nginx lingers for 5 s between reads, 30 s in all
+cdef uint64_t LINGER_NS = 1000000000      # Envoy's delayed close
 
 
 cdef void listener_event(worker_t *w, wlistener_t *wl, int most) noexcept nogil:

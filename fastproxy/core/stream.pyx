@@ -105,6 +105,7 @@ cdef int request_check(stream_t *s, h1_head_t *head, uint8_t *p) noexcept nogil:
     if s.conf.body_bytes and s.flow[REQ].kind == H1_BODY_LENGTH and s.flow[REQ].left > s.conf.body_bytes:
         return E_BODY_TOO_LARGE
     if head.method == H1_M_CONNECT:
+        s.keep_down = False                   # what follows may be meant for the tunnel that there is not
         return E_METHOD_NOT_ALLOWED
     if head.at[<int>HID_X_FASTPROXY_HOPS]:
         f = &head.fields[head.at[<int>HID_X_FASTPROXY_HOPS] - 1]

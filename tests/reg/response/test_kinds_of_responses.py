@@ -19,7 +19,7 @@ def test_interim_responses_pass_and_are_bounded(proxy, origin):
         assert [client.response(interim=True).status for _ in range(4)] == [103, 103, 103, 200]
     endless = origin(serve(lambda request, conn: b"HTTP/1.1 102 Processing\r\n\r\n" * 100000))
     with proxy(CONFIG, app=endless.address).connect() as client:
-        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         assert len(client.rest()) < 2**20
 
 
