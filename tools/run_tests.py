@@ -16,7 +16,7 @@ from variant import environment
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "build" / "package"
-PARSER = ["unit/test_h1_parse.py", "unit/test_h1_oracle.py"]  # what runs code of the core; the rest of unit/ is Python and the bench
+CORE = ["unit/test_h1_parse.py", "unit/test_h1_oracle.py", "unit/test_match.py", "unit/test_regex.py", "reg", "adversity"]
 
 
 def say(text):
@@ -32,7 +32,7 @@ def suite(name, paths, **env):
     say(f"the suite on the {name} build")
     here = env.get("PYTHONPATH", ROOT)  # `-m` and `-c` put it first in sys.path
     run(sys.executable, "-c", "from fastproxy import _core; print(_core.__file__)", cwd=here, **env)
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=5", *(str(ROOT / "tests" / path) for path in paths)]
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=120", "--durations=5", *(str(ROOT / "tests" / path) for path in paths)]
     process = subprocess.Popen(argv, cwd=here, env={**os.environ, **env}, stdout=subprocess.PIPE, text=True, errors="replace")
     last = ""
     for line in process.stdout:
@@ -75,7 +75,8 @@ def main():
         faults.append("a generated file is stale: make docs")
     if not run("make", "-s", "build", "asan"):
         sys.exit("the build failed")
-    for name, paths, env in (("AddressSanitizer", PARSER, environment("asan")), ("release", ["unit"], {})):
+    for name, paths, env in (("AddressSanitizer", CORE, {**environment("asan"), "FASTPROXY_TEST_SCALE": "3"}),
+                             ("release", ["unit", "reg", "adversity"], {})):
         good, bad = suite(name, paths, **env)
         passed, failed = passed + good, failed + bad
     if not package():

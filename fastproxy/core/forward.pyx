@@ -200,7 +200,9 @@ cdef void pump_done(stream_t *s, int way) noexcept nogil:
     """This way has come to its end."""
     cdef conn_t *dst = s.up if way == REQ else s.down
     if s.state == S_TUNNEL:
-        conn_shut(dst)
+        if not s.flow[way].shut:             # each shutdown is an edge for epoll: once
+            s.flow[way].shut = True
+            conn_shut(dst)
         if s.flow[1 - way].done:
             tunnel_done(s)
     elif way == RSP:

@@ -271,6 +271,7 @@ cdef struct conn_t:
 cdef struct flow_t:
     uint8_t kind                   # h1_body_kind or H1_BODY_TUNNEL
     bint done                      # its last byte has been taken from the source
+    bint shut                      # the half-close was passed on
     bint bulk                      # a read filled the scratch: splice
     bint strip                     # chunked to a HTTP/1.0 client: data alone
     uint64_t left
