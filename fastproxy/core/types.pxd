@@ -3,6 +3,7 @@
 cdef enum:
     MAX_LISTENERS = 1024
     RX_READ = 65536                # one recv
+    RX_HEAD = 24576                # one recv where a response head is expected: what is large behind it is spliced
     RX_SIZE = 147456               # a kept partial head or chunk line, then one recv
     TX_SIZE = 147456               # an edited head and the short body behind it
     SEND_COPY = 4096               # a body up to this is copied behind its head, a longer one goes by sendmsg

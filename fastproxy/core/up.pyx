@@ -3,7 +3,8 @@
 cdef void up_event(conn_t *c, uint32_t events) noexcept nogil:
     cdef stream_t *s = c.stream
     if c.state == C_POOLED:
-        conn_close(c, False)               # an idle conn has nothing to say: surplus bytes, or its end
+        if events != EPOLLOUT:
+            conn_close(c, False)           # an idle conn has nothing to say: surplus bytes, or its end
         return
     if c.state == C_CONNECTING:
         if c.ev & EV_ERR or events & EPOLLHUP:
@@ -45,7 +46,7 @@ cdef void up_read_head(stream_t *s) noexcept nogil:
         if c.inb != NULL:
             kept = buf_len(c.inb)
             memcpy(w.rx, buf_at(c.inb), kept)
-        got = conn_recv(c, w.rx + kept, RX_READ)
+        got = conn_recv(c, w.rx + kept, RX_HEAD)
         if got == -1:
             return
         if got <= 0:

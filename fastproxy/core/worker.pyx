@@ -30,7 +30,7 @@ cdef void worker_turn(worker_t *w, int wait_ms) noexcept nogil:
     # An idle upstream conn with an event must not serve a request that stands earlier in the same batch.
     for i in range(n):
         tag = <uint8_t *>events[i].data.ptr
-        if tag[0] == K_UP and (<conn_t *>tag).state == C_POOLED:
+        if tag[0] == K_UP and (<conn_t *>tag).state == C_POOLED and events[i].events != EPOLLOUT:
             conn_close(<conn_t *>tag, False)
     for i in range(n):
         tag = <uint8_t *>events[i].data.ptr
