@@ -120,7 +120,7 @@ cdef void listener_add(worker_t *w, msg_t *msg) noexcept nogil:
         if wl == NULL:
             close(msg.fd)
             return
-        w.listeners[msg.slot] = wl
+        fp_ptr_store(<void **>&w.listeners[msg.slot], wl)
     elif wl.fd >= 0:
         listener_stop(w, wl)
     wl.kind, wl.slot, wl.fd, wl.shared = K_LISTENER, msg.slot, msg.fd, msg.shared

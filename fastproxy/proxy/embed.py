@@ -23,6 +23,7 @@ class Proxy:
         self.running = None         # from start() to close()
         self.loop = None
         self.services = {}          # "admin" | "metrics" -> (address, Admin)
+        self.applying = asyncio.Lock()
         self.draining = False
         self.started_at = 0.0       # Unix time
 
@@ -41,9 +42,11 @@ class Proxy:
         return self
 
     async def __aexit__(self, kind, error, trace):
-        if kind is None:
-            await self.drain()
-        await self.close()
+        try:
+            if kind is None and self.running:
+                await self.drain()
+        finally:
+            await self.close()
 
     async def start(self):
         """Listens and serves from here on. Raises ListenError if an address cannot be had."""
@@ -64,14 +67,15 @@ class Proxy:
 
         Raises ConfigError or ListenError, and then nothing has changed."""
         running = self.alive()
-        try:
-            model = model_of(config)
-            await self.serve(model, ready_to_apply=running.apply)
-        except BaseException:
-            running.reloads["error"] += 1
-            raise
-        self.model = model
-        running.reloads["ok"] += 1
+        async with self.applying:
+            try:
+                model = model_of(config)
+                await self.serve(model, ready_to_apply=running.apply)
+            except BaseException:
+                running.reloads["error"] += 1
+                raise
+            self.model = model
+            running.reloads["ok"] += 1
 
     async def serve(self, model, ready_to_apply=None):
         """Opens the admin and metrics addresses of a model which are new, and closes those which are no more in it."""
@@ -128,9 +132,11 @@ class Proxy:
         return True
 
     async def close(self):
-        """Closes everything at once; harmless if repeated."""
+        """Closes everything at once. Harmless if repeated, and in a fork's child, where nothing is ours to close."""
         running, self.running = self.running, None
         services, self.services = self.services, {}
+        if running and running.foreign:
+            return
         if running and not running.closed:
             if running.workers == 0:
                 self.loop.remove_reader(running.core.fileno())

@@ -42,8 +42,12 @@ class Running:
             self.close()
             raise
 
+    @property
+    def foreign(self):
+        return os.getpid() != self.pid
+
     def check(self):
-        if self.closed or os.getpid() != self.pid:
+        if self.closed or self.foreign:
             raise RuntimeError("the proxy is closed" if self.closed else "the proxy belongs to the process that started it, not to a fork of it")
 
     def apply(self, model):
@@ -115,7 +119,7 @@ class Running:
 
     def close(self):
         """Ends the threads and closes every connection. In a fork's child it does nothing: those threads are not there."""
-        if self.closed or os.getpid() != self.pid:
+        if self.closed or self.foreign:
             return
         self.closed = True
         for place in self.opened.values():
