@@ -1,7 +1,7 @@
 """`make test`: everything that has to pass, in order; the last line printed is the total.
 
 1. generated files are fresh   2. the suite on the AddressSanitizer + UBSan build   3. the suite on the release build
-4. sdist, a wheel from it, an empty environment, a smoke test there
+4. sdist, a wheel from it, an empty environment, a smoke test there   5. instructions per request within the record
 """
 
 import os
@@ -16,7 +16,8 @@ from variant import environment
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "build" / "package"
-IN_PROCESS = ["unit/test_h1_parse.py", "unit/test_h1_oracle.py", "unit/test_match.py", "unit/test_regex.py"]
+IN_PROCESS = ["unit/test_h1_parse.py", "unit/test_h1_oracle.py", "unit/test_match.py", "unit/test_regex.py", "unit/test_embed.py"]
+STEADY = ["http", "tcp_rr", "one_route", "routes"]  # those whose count does not depend on how bytes happen to be cut
 BLACK_BOX = ["reg", "adversity"]  # only the proxy is sanitized: the runner, and the programs that it starts, stay as they are
 
 
@@ -84,6 +85,9 @@ def main():
         passed, failed = passed + good, failed + bad
     if not package():
         faults.append("the package")
+    say("user instructions per request, against bench/instructions.json")
+    if not run(sys.executable, "-m", "bench", "instructions", "--check", *(f"--scenario={name}" for name in STEADY)):
+        faults.append("instructions per request: over the record by more than 3 %")
     say(f"{time.monotonic() - started:.0f} s" + "".join(f"; FAILED: {fault}" for fault in faults))
     print(f"{passed} passed, {failed + len(faults)} failed", flush=True)
     return 1 if failed or faults else 0

@@ -86,9 +86,7 @@ cdef class Core:
             raise ValueError(f"{len(fds)} sockets for {self.c.n_workers} workers")
         if shared:
             fds = fds + [_os.dup(fds[0]) for _ in range(1, self.c.n_workers)]
-        for i in range(self.c.n_workers):
-            if not post(self.c.workers[i], MSG_LISTEN, NULL, fds[i], slot, shared):
-                raise MemoryError
+        self.tell(MSG_LISTEN, NULL, fds, slot, shared)
         self.slots.add(slot)
 
     def remove_listener(self, int slot):
@@ -97,15 +95,13 @@ cdef class Core:
         self.check()
         if slot in self.slots:
             self.slots.discard(slot)
-            for i in range(self.c.n_workers):
-                post(self.c.workers[i], MSG_UNLISTEN, NULL, -1, slot, False)
+            self.tell(MSG_UNLISTEN, NULL, None, slot, False)
 
     def drain(self):
         """Stops accepting; idle conns are closed, busy ones after their stream."""
         cdef uint32_t i
         self.check()
-        for i in range(self.c.n_workers):
-            post(self.c.workers[i], MSG_DRAIN, NULL, -1, 0, False)
+        self.tell(MSG_DRAIN, NULL, None, 0, False)
 
     def active(self):
         """{"conns": open downstream conns, "streams": exchanges running}"""
@@ -132,13 +128,47 @@ cdef class Core:
         except BaseException:
             self.retire(plan)
             raise
-        self.c.generation += 1
-        plan.generation = self.c.generation
+        plan.generation = self.c.generation + 1
         plan.refs = <int32_t>self.c.n_workers
+        try:
+            self.tell(MSG_PLAN, plan, None, 0, False)
+        except BaseException:
+            self.retire(plan)
+            raise
+        self.c.generation += 1
         self.current = plan
+
+    def settled(self):
+        """Whether every worker runs what was last applied: until then a request may still meet the plan before."""
+        cdef uint32_t i
+        self.check()
         for i in range(self.c.n_workers):
-            if not post(self.c.workers[i], MSG_PLAN, plan, -1, 0, False):
+            if fp_load(&self.c.workers[i].generation) != self.c.generation:
+                return False
+        return True
+
+    cdef tell(self, int type, plan_t *plan, fds, uint32_t slot, bint shared):
+        """One message to each worker: to all of them, or, without memory, to none."""
+        cdef msg_t *first = NULL
+        cdef msg_t *msg
+        cdef uint32_t i
+        for i in range(self.c.n_workers):
+            msg = <msg_t *>calloc(1, sizeof(msg_t))
+            if msg == NULL:
+                while first != NULL:
+                    msg = first
+                    first = msg.next
+                    free(msg)
                 raise MemoryError
+            msg.next = first
+            first = msg
+        for i in range(self.c.n_workers):
+            msg = first
+            first = msg.next
+            msg.next = NULL
+            msg.type, msg.plan, msg.slot, msg.shared = type, plan, slot, shared
+            msg.fd = fds[i] if fds is not None else -1
+            post(self.c.workers[i], msg)
 
     cdef build(self, plan_t *plan, dict desc):
         cdef uint32_t i, j, n
@@ -405,7 +435,9 @@ cdef class Core:
             return
         for i in range(self.c.n_workers):
             if self.c.workers[i] != NULL and self.c.workers[i].started:
-                post(self.c.workers[i], MSG_STOP, NULL, -1, 0, False)
+                # In the worker itself, so that it is there without memory, too.
+                self.c.workers[i].stop_msg.type = MSG_STOP
+                post(self.c.workers[i], &self.c.workers[i].stop_msg)
         for i in range(self.c.n_workers):
             if self.c.workers[i] != NULL and self.c.workers[i].started:
                 with nogil:

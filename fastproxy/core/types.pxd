@@ -343,6 +343,7 @@ cdef struct worker_t:
     bint stop
     core_t *core
     wplan_t *plan
+    uint64_t generation            # of that plan, for the policy thread to see
     uint64_t now                   # ns, cached
     uint64_t random
     uint8_t mail_tag               # K_MAILBOX: what epoll points to
@@ -391,6 +392,7 @@ cdef struct worker_t:
     char date[40]                  # of the Date field, renewed each second
     uint64_t date_at
     pthread_mutex_t mail_lock
+    msg_t stop_msg
     msg_t *mail
     msg_t *mail_last
     pthread_t thread

@@ -84,12 +84,8 @@ cdef void wake(int fd) noexcept nogil:
 
 # ---- mail ------------------------------------------------------------------------------------------------------------
 
-cdef bint post(worker_t *w, int type, plan_t *plan, int fd, uint32_t slot, bint shared) noexcept nogil:
-    """From the policy thread. False: no memory."""
-    cdef msg_t *msg = <msg_t *>calloc(1, sizeof(msg_t))
-    if msg == NULL:
-        return False
-    msg.type, msg.plan, msg.fd, msg.slot, msg.shared = type, plan, fd, slot, shared
+cdef void post(worker_t *w, msg_t *msg) noexcept nogil:
+    """From the policy thread. Takes msg."""
     pthread_mutex_lock(&w.mail_lock)
     if w.mail == NULL:
         w.mail = msg
@@ -98,7 +94,6 @@ cdef bint post(worker_t *w, int type, plan_t *plan, int fd, uint32_t slot, bint 
     w.mail_last = msg
     pthread_mutex_unlock(&w.mail_lock)
     wake(w.mail_fd)
-    return True
 
 
 cdef void read_mail(worker_t *w) noexcept nogil:
@@ -128,7 +123,8 @@ cdef void read_mail(worker_t *w) noexcept nogil:
             resume_idle(w)
         elif msg.type == MSG_STOP:
             w.stop = True
-        free(msg)
+        if msg != &w.stop_msg:
+            free(msg)
         msg = next
 
 
@@ -150,6 +146,7 @@ cdef void plan_install(worker_t *w, plan_t *plan) noexcept nogil:
         return                             # the old plan goes on serving; this one stays referenced
     wp.plan = plan
     w.plan = wp
+    fp_store(&w.generation, plan.generation)
     for i in range(plan.n_endpoints):
         plan.endpoints[i].pools[w.index].generation = plan.generation
     if old != NULL:
@@ -252,7 +249,8 @@ cdef void worker_free(worker_t *w) noexcept nogil:
             close(msg.fd)
         elif msg.type == MSG_PLAN:
             plan_install(w, msg.plan)
-        free(msg)
+        if msg != &w.stop_msg:
+            free(msg)
     if w.plan != NULL:
         for i in range(w.plan.plan.n_endpoints):
             pool_clear(w, w.plan.plan.endpoints[i])

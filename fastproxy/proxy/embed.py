@@ -75,7 +75,17 @@ class Proxy:
                 running.reloads["error"] += 1
                 raise
             self.model = model
+            await self.settle(running)
             running.reloads["ok"] += 1
+
+    async def settle(self, running):
+        """Waits until the workers have taken the configuration, so that the next request meets it; at most a second."""
+        end = self.loop.time() + 1
+        while not running.closed and not running.core.settled() and self.loop.time() < end:
+            if running.workers == 0:
+                running.core.turn()
+            else:
+                await asyncio.sleep(0.001)
 
     async def serve(self, model, ready_to_apply=None):
         """Opens the admin and metrics addresses of a model which are new, and closes those which are no more in it."""
