@@ -148,7 +148,7 @@ class Syscalls:
             except OSError:
                 pass
         if shutil.which("strace"):
-            probe = subprocess.run(["strace", "-c", "-o", "/dev/null", "true"], capture_output=True, timeout=20)
+            probe = subprocess.run(["strace", "-c", "-U", "calls,name", "-o", "/dev/null", "true"], capture_output=True, timeout=20)
             if probe.returncode == 0:
                 self.how = "strace"
                 return
@@ -178,7 +178,7 @@ class Syscalls:
                 for fd in fds:
                     os.close(fd)
         if self.how == "strace":
-            argv = ["strace", "-c", "-f", "-o", "/dev/stdout"]
+            argv = ["strace", "-c", "-U", "calls,name", "-f", "-o", "/dev/stdout"]
             for pid in pids:
                 argv += ["-p", str(pid)]
             # Its count covers all of its life: a window long against the time that it takes to attach.
@@ -194,7 +194,7 @@ class Syscalls:
                 process.kill()
                 process.wait()
             total = next((line.split() for line in lines if line.endswith("total")), None)
-            return (int(next(x for x in total[2:] if x.isdigit())), steps1 - steps0) if total else None
+            return (int(total[0]), steps1 - steps0) if total else None
         return None
 
 
