@@ -103,7 +103,8 @@ cdef int64_t pump_kept(stream_t *s, int way, flow_t *f, conn_t *src, conn_t *dst
     put_buf(w, b)
     src.inb = NULL
     got = 0
-    if src.ev & EV_IN:
+    # Pipelined requests may lie behind: no more is read than the scratch, and so one buffer, takes beside them.
+    if src.ev & EV_IN and kept <= RX_SIZE - RX_READ:
         got = conn_recv(src, w.rx + kept, RX_READ)
         if got == 0 or got == -2:
             # What was kept may still be whole.

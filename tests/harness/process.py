@@ -1,5 +1,6 @@
 """The proxy as its users run it: a process, a file, two kinds of lines on standard output, signals."""
 
+import json
 import os
 import pathlib
 import re
@@ -21,7 +22,7 @@ def command():
     """FASTPROXY names another build; else the environment `make build` leaves; else the one that runs the tests."""
     for path in (os.environ.get("FASTPROXY"), ROOT / ".venv/bin/fastproxy", pathlib.Path(sys.executable).parent / "fastproxy"):
         if path and os.access(path, os.X_OK):
-            return str(path)
+            return os.path.abspath(path)
     return None
 
 
@@ -92,6 +93,10 @@ class Proxy:
         with RawClient(f"unix:{self.directory}/admin.sock") as client:
             client.send(request(method, path, "Connection: close", name="localhost"))
             return client.response(method)
+
+    def stats(self):
+        """The admin socket's /stats."""
+        return json.loads(self.admin("/stats").body)
 
     def metrics(self):
         """{'name{label="value",...}': float} of the admin socket's /metrics."""
