@@ -93,14 +93,13 @@ cdef void stream_dial(stream_t *s) noexcept nogil:
         return
     if ep.family != AF_UNIX:
         setsockopt(c.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
-    if connect(c.fd, <sockaddr *>&ep.addr, ep.addr_len) == 0:
-        if conn_watch(c):
-            up_connected(c)
-        else:
-            up_failed(c, E_OVERLOAD)
-        return
-    if errno != EINPROGRESS or not conn_watch(c):
+    # A Unix socket is connected at once, and is taken up by its first event all the same: the caller still has in its hands
+    # what came with the head, and nothing from the socket may go before that.
+    if connect(c.fd, <sockaddr *>&ep.addr, ep.addr_len) != 0 and errno != EINPROGRESS:
         up_failed(c, E_CONNECT_FAILURE)
+        return
+    if not conn_watch(c):
+        up_failed(c, E_OVERLOAD)
         return
     set_deadline(c, s.cluster.connect_timeout_ns)
 
