@@ -82,6 +82,8 @@ cdef void pump(stream_t *s, int way) noexcept nogil:
         moved = True
     if moved:
         set_deadline(s.down, s.conf.idle_ns if s.tcp else s.conf.stream_idle_ns)
+        if way == REQ and f.done and s.state != S_TUNNEL and s.route.timeout_ns:
+            arm_timeout(s)
     if f.done and dst.out == NULL and f.pipe == NULL or f.done and way == RSP:
         pump_done(s, way)
 
@@ -137,7 +139,7 @@ cdef int64_t pump_bytes(stream_t *s, int way, flow_t *f, conn_t *src, conn_t *ds
         f.done = f.chunk.state == CHUNK_DONE
     f.bytes += kept
     if way == REQ:
-        if s.conf.body_bytes and f.kind != H1_BODY_TUNNEL and f.bytes > s.conf.body_bytes:
+        if s.conf.body_bytes and f.chunk.data > s.conf.body_bytes:       # a length was checked with the head
             stream_error(s, E_BODY_TOO_LARGE)
             return -3
         # Nothing came back yet: what a stale conn swallows can be sent again while it is all here.

@@ -109,6 +109,7 @@ cdef enum h1_chunk_state:
 
 cdef struct h1_chunk_t:
     uint64_t left                  # of the data of the present chunk
+    uint64_t data                  # of all chunks so far, the present one whole
     uint32_t overhead              # bytes of extensions and trailers so far (bounded)
     uint16_t n_trailers
     uint8_t state                  # h1_chunk_state

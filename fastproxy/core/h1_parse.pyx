@@ -1070,6 +1070,7 @@ cdef int64_t h1_chunk_feed(h1_chunk_t *c, uint8_t *p, size_t n, size_t *kept, bi
             h1_keep(p, kept, r, keep)
             r += <size_t>got
             h1_keep(p, kept, r - 2, 2)
+            c.data += c.left
             c.state = CHUNK_DATA
             if c.left == 0:
                 c.state = CHUNK_TRAILERS

@@ -367,9 +367,11 @@ cdef void direct_answer(stream_t *s, view_t *v) noexcept nogil:
     cdef out_t o
     cdef buf_t *b
     cdef uint32_t host_len = v.host_len, i
-    cdef bint keeps_port = route.port.at == NULL and route.scheme.at == NULL and route.host.at == NULL
     if route.action == ROUTE_DIRECT:
         stream_answer(s, route.status, route.headers.at, route.headers.len, route.body.at, route.body.len)
+        return
+    if route.host.at == NULL and v.host_len == 0:
+        stream_error(s, E_BAD_HOST)        # HTTP/1.0 without Host: to where is not known
         return
     b = take_buf(s.w, v.path_len + v.query_len + v.host_len + route.host.len + route.rewrite_path.len + route.rewrite_to.len
                  + route.response.add_len + 256)
@@ -383,18 +385,19 @@ cdef void direct_answer(stream_t *s, view_t *v) noexcept nogil:
     else:
         put_text(&o, b"http")
     put(&o, b"://", 3)
+    i = v.host_len
+    while i and 48 <= v.host[i - 1] <= 57:
+        i -= 1
+    if i and v.host[i - 1] == 58:
+        host_len = i - 1
     if route.host.at != NULL:
         put(&o, route.host.at, route.host.len)
     else:
-        if not keeps_port:
-            i = host_len
-            while i and 48 <= v.host[i - 1] <= 57:
-                i -= 1
-            if i and v.host[i - 1] == 58:
-                host_len = i - 1
         put(&o, v.host, host_len)
     if route.port.at != NULL:
         put(&o, route.port.at, route.port.len)
+    elif route.scheme.at == NULL:
+        put(&o, v.host + host_len, v.host_len - host_len)      # Gateway API: without scheme and port the listener's
     put_path(&o, v, &route.rewrite_path, &route.rewrite_from, &route.rewrite_to)
     if v.h1.has_query:
         put(&o, b"?", 1)

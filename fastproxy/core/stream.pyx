@@ -65,7 +65,7 @@ cdef size_t stream_begin(conn_t *c, lconf_t *conf, uint8_t *p, size_t head_len, 
     if verdict:
         return answer_now(s, p, head_len, n, verdict, &view)
     if s.route.timeout_ns:
-        timer_arm(w, &s.timer, (w.now + s.route.timeout_ns + MS - 1) // MS)
+        arm_timeout(s)
     return stream_send(s, p, head_len, n, &view)
 
 
@@ -191,7 +191,7 @@ cdef size_t stream_send(stream_t *s, uint8_t *p, size_t head_len, size_t n, view
         used += fed
         f.done = f.chunk.state == CHUNK_DONE
     f.bytes += kept
-    if s.conf.body_bytes and f.bytes > s.conf.body_bytes:
+    if s.conf.body_bytes and f.chunk.data > s.conf.body_bytes:
         stream_error(s, E_BODY_TOO_LARGE)
         return n
     s.hold_all = s.idempotent and m + kept <= HOLD_MAX
@@ -294,8 +294,15 @@ cdef void stream_idle(stream_t *s) noexcept nogil:
     stream_error(s, E_STREAM_IDLE)
 
 
+cdef inline void arm_timeout(stream_t *s) noexcept nogil:
+    timer_arm(s.w, &s.timer, (s.w.now + s.route.timeout_ns + MS - 1) // MS)
+
+
 cdef void on_stream_timeout(stream_t *s) noexcept nogil:
-    stream_error(s, E_REQUEST_TIMEOUT)
+    """The route's timeout runs from the end of the request (Envoy), so while a body still comes it has not begun: pump arms
+    it again. A dial is timed from the head, since the body waits for it unread."""
+    if s.flow[REQ].done or s.state == S_DIAL:
+        stream_error(s, E_REQUEST_TIMEOUT)
 
 
 cdef void tcp_begin(conn_t *c, lconf_t *conf) noexcept nogil:

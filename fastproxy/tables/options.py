@@ -123,7 +123,7 @@ SECTIONS = {
     }),
     "redirect": Section("`Location` is the request's own URL, query included, with the given parts replaced. At least one part.", {
         "scheme": Option(("scheme",), None, "", "`http` or `https`; its default port replaces the request's."),
-        "host": Option(("host", "name"), None, "", "Without a port."),
+        "host": Option(("host", "name"), None, "", "Without a port. The request's port stays, unless `port` or `scheme` is given."),
         "port": Option(("int", 1, 65535), None, "", ""),
         "path": Option(("path",), None, "", "The whole path."),
         "path_prefix": Option(("path",), None, "Gateway API ReplacePrefixMatch", "In place of what `match.path_prefix` matched."),
