@@ -3,6 +3,7 @@
 import hashlib
 import os
 import threading
+import time
 
 import pytest
 
@@ -55,17 +56,19 @@ def test_streams_both_ways_at_once_without_waiting(proxy, origin, framing):
             client.reader.until(letter(i))
 
 
-def slow_upload(proxy, origin, size, rate):
+def slow_upload(proxy, origin, size, rate=None):
     """rate: bytes per second that the origin reads; None: it starts only after the sender is stuck."""
     go, total = threading.Event(), [0]
 
     def script(conn):
         conn.head()
         go.wait(600)
-        total[0] += len(conn.reader.held)
+        start, total[0] = time.monotonic(), len(conn.reader.held)
         while total[0] < size:
-            total[0] += len(conn.sock.recv(MIB))
-            rate and pace(MIB / rate)
+            data = conn.sock.recv(MIB)
+            assert data, "cut"
+            total[0] += len(data)
+            rate and pace(max(0, total[0] / rate - (time.monotonic() - start)))
         conn.send(OK)
 
     one = proxy(CONFIG, app=origin(script, keep=False, receive_bytes=65536).address)
@@ -91,18 +94,21 @@ def slow_upload(proxy, origin, size, rate):
         while thread.is_alive():
             peak = max(peak, one.rss_bytes)
             go.set()
-            pace(0.02)
+            pace(0.5 if rate else 0.02)
         assert client.response().status == 200
+    assert total[0] == size
+    print(f"{size / MIB:g} MiB, RSS grew by {(peak - before) / MIB:.2f} MiB")
     assert peak - before < 16 * MIB
 
 
 def test_slow_reader_pushes_back(proxy, origin):
-    slow_upload(proxy, origin, 128 * MIB, None)
+    slow_upload(proxy, origin, 128 * MIB)
 
 
 @pytest.mark.soak
 def test_5_gib_to_a_slow_reader(proxy, origin):
-    slow_upload(proxy, origin, 5120 * MIB, MIB)
+    """85 minutes at full size."""
+    slow_upload(proxy, origin, int(os.environ.get("FASTPROXY_SOAK_UPLOAD_MIB", "5120")) * MIB, MIB)
 
 
 def test_a_client_that_does_not_read_pushes_back(proxy, origin):

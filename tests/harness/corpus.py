@@ -4,7 +4,7 @@ REQUESTS = {
     "GET": ["", "Accept: */*\r\n", "Cookie: a=1; b=2\r\nCookie: c=3\r\n", "X-Odd:no blank\r\n", "Range: bytes=0-1\r\nIf-None-Match: \"x\"\r\n"],
     "HEAD": ["", "Accept: text/html\r\n"], "DELETE": ["", "X-A: 1\r\n"], "OPTIONS": [""], "PROPFIND": ["Depth: 1\r\n"],
     "POST": ["Content-Length: 0\r\n", "Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n", "Content-Type: a/b\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"],
-    "PUT": ["Content-Length: 3\r\n\r\n\x00\r\n", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n"], "PATCH": ["Content-Length: 2\r\n\r\n{}"],
+    "PUT": ["Content-Length: 3\r\n\r\n\x00\r\n", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n"], "PATCH": ["Content-Length: 2\r\n\r\n{}", "Content-Length: 300\r\n\r\n" + "\xff" * 300],
 }
 RESPONSES = [
     "200 OK\r\nContent-Length: 3\r\n\r\nok\n", "200 OK\r\nContent-Length: 0\r\n\r\n", "200 \r\nContent-Length: 1\r\n\r\nx", "201 Created\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", "204 No Content\r\nX-A: b\r\n\r\n",
@@ -14,7 +14,7 @@ RESPONSES = [
 
 
 def pairs():
-    """(id, method, raw request, raw response) of every combination: about 200."""
+    """(id, method, raw request, raw response) of every combination: over 200."""
     for method, rests in REQUESTS.items():
         for i, rest in enumerate(rests):
             for j, answer in enumerate(RESPONSES):

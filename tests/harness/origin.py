@@ -5,6 +5,7 @@ import socket
 import struct
 import tempfile
 import threading
+import time
 
 from harness.http1 import ProtocolFault, Reader
 from harness.wait import SCALE, wait_for
@@ -40,6 +41,7 @@ class OriginConn:
         with self.origin.lock:
             self.origin.n_requests += 1
             message.order = self.origin.n_requests  # order of arrival over all connections
+            message.when = time.monotonic()
             self.requests.append(message)
         return message
 

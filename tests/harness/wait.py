@@ -20,3 +20,14 @@ def wait_for(condition, timeout=5.0, what=""):
 def pace(seconds):
     """Leave the link silent for so long: the silence is what is tested."""
     time.sleep(seconds)
+
+
+def on_time(measure, low, late, tries=6):
+    """measure() -> seconds: never before `low`, and at least once not more than `late` after it. A busy machine only adds."""
+    seen = []
+    while len(seen) < tries:
+        seen.append(measure())
+        assert seen[-1] >= low - 0.002, seen
+        if seen[-1] <= low + late:
+            return
+    raise AssertionError(f"not by {low + late:.3f} s in any of {len(seen)}: {seen}")

@@ -6,6 +6,7 @@ CONFIG = """
 listeners:
   - {name: web, bind: "127.0.0.1:0", protocol: http, routes: [{cluster: app}]}
   - {name: small, bind: "127.0.0.1:0", protocol: http, limits: {head_bytes: 2KiB}, routes: [{cluster: app}]}
+  - {name: body, bind: "127.0.0.1:0", protocol: http, limits: {body_bytes: 1000B}, routes: [{cluster: app}]}
 clusters:
   - {name: app, endpoints: ["$app"]}
 """
@@ -40,6 +41,24 @@ def test_number_of_fields(setup, n, status):
 def test_request_line(setup):
     assert setup[0].get("/" + "a" * 70000).status == 414
     assert setup[0].get("/" + "a" * 4000, listener="small").status == 414
+
+
+@pytest.mark.parametrize("chunk", [0, 1, 100, 1001], ids=lambda n: f"chunks of {n}" if n else "length")
+@pytest.mark.parametrize("size, status", [(999, 200), (1000, 200), (1001, 413), (5000, 413)])
+def test_body_size(setup, size, status, chunk):
+    """The data counts, not how it is framed."""
+    proxy, app = setup
+    before = len(app.requests)
+    if chunk:
+        parts = [min(chunk, size - at) for at in range(0, size, chunk)]
+        raw = b"Transfer-Encoding: chunked\r\n\r\n" + b"".join(b"%x\r\n" % n + b"b" * n + b"\r\n" for n in parts) + b"0\r\n\r\n"
+    else:
+        raw = b"Content-Length: %d\r\n\r\n" % size + b"b" * size
+    for pooled in (False, True):
+        with proxy.connect("body") as client:
+            client.send(b"POST / HTTP/1.1\r\nHost: a\r\n" + raw)
+            assert client.response().status == status
+    assert [len(one.body) for one in app.requests[before:]] == [size, size] * (status == 200)
 
 
 def test_an_endless_line_costs_bounded_memory(setup):

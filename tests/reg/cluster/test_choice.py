@@ -29,36 +29,36 @@ clusters:
 def load(proxy, total, clients):
     from harness.client import request
 
-    def run():
+    def run(share):
         with proxy.connect() as client:
             done = 0
-            while done < total // clients:
-                batch = min(25, total // clients - done)
+            while done < share:
+                batch = min(25, share - done)
                 client.send(request() * batch)
                 assert all(client.response().status == 200 for _ in range(batch))
                 done += batch
-        finished.append(1)
+        finished.append(done)
 
     finished = []
-    threads = [threading.Thread(target=run) for _ in range(clients)]
+    threads = [threading.Thread(target=run, args=(total // clients + (i < total % clients),)) for i in range(clients)]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
-    assert len(finished) == clients
+    assert sum(finished) == total
 
 
-@pytest.mark.parametrize("clients", [1, 50])
+@pytest.mark.parametrize("clients", [1, 64])
 def test_split_90_10(proxy, origin, clients):
     a, b, c = (origin() for _ in range(3))
     load(proxy(SPLIT, a=a.address, b=b.address, c=c.address), 10000, clients)
     assert len(a.requests) + len(b.requests) == 10000 and not c.requests
-    assert abs(len(a.requests) - 9000) <= 120
+    assert abs(len(a.requests) - 9000) <= 120  # 4 sigma
 
 
 def test_round_robin_by_weight(proxy, origin):
     a, b, c = origin(), origin(kind="unix"), origin(kind="tcp6")
     load(proxy(ROBIN, a=a.address, b=b.address, c=c.address, balance="round_robin", two="2", three="3"), 6000, 2)
     for one, share in ((a, 1), (b, 2), (c, 3)):
-        assert abs(len(one.requests) - 1000 * share) <= 120
+        assert abs(len(one.requests) - 1000 * share) <= 20 * share  # 2 %
 
 
 @pytest.mark.parametrize("balance", ["least_request", "ewma", "random"])

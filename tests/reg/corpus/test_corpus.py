@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness import serve
+from harness import RawClient, serve
 from harness.corpus import pairs
 
 CONFIG = """
@@ -24,19 +24,19 @@ def without(raw, names):
 @pytest.fixture(scope="module")
 def setup(proxy_once, origin_once):
     app = origin_once(serve(lambda request, conn: ANSWERS[request.method + request.target]))
-    client = proxy_once(CONFIG, app=app.address).connect()
-    yield client, app
-    client.sock.close()
+    with proxy_once(CONFIG, app=app.address).connect() as client, RawClient(app.address) as direct:
+        yield client, direct, app
 
 
 def test_size():
-    assert len(PAIRS) >= 190
+    assert len(PAIRS) >= 200
 
 
 @pytest.mark.parametrize("method, raw, answer", [pair[1:] for pair in PAIRS], ids=[pair[0] for pair in PAIRS])
 def test_byte_equal(setup, method, raw, answer):
-    client, app = setup
-    client.send(raw)
-    reply = client.response(method)
-    assert reply.raw == answer
-    assert without(app.requests[-1].raw, ADDED) == raw
+    client, direct, app = setup
+    for one in (direct, client):
+        one.send(raw)
+    assert client.response(method).raw == direct.response(method).raw == answer
+    seen = [without(request.raw, ADDED) for request in app.requests[-2:]]
+    assert seen == [raw, raw]

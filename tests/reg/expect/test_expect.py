@@ -26,6 +26,8 @@ def test_continue_passes_once(proxy, origin):
         assert client.response(interim=True).status == 100
         client.send(b"hello")
         assert client.response(interim=True).status == 200
+        client.shut_write()
+        assert client.rest() == b""
 
 
 def test_early_final_answer(proxy, origin):

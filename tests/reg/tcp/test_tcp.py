@@ -1,7 +1,9 @@
 """TCP passes both ways byte for byte, half-close and reset included, over IPv4, IPv6 and Unix sockets (A1, A19)."""
 
 import hashlib
+import itertools
 import os
+import random
 import threading
 
 import pytest
@@ -49,28 +51,40 @@ def test_upstream_fin_first(proxy, origin):
         assert bytes(app.conns[0].received) == data
 
 
+def blocks(seed, size):
+    """The same random bytes for the same seed, a MiB at a time."""
+    source = random.Random(seed)
+    return (source.randbytes(MIB) for _ in range(size // MIB))
+
+
+def digest(parts):
+    out = hashlib.sha256()
+    for part in parts:
+        out.update(part)
+    return out.hexdigest()
+
+
+def received(sock):
+    return iter(lambda: sock.recv(MIB), b"")
+
+
 def both_ways(proxy, origin, size):
-    block, n = os.urandom(MIB), size // MIB
-
+    """Random bytes at once both ways; then the client sends FIN, and the origin 1 MiB more after it has seen that."""
     def script(conn):
-        writer = threading.Thread(target=lambda: ([conn.send(block) for _ in range(n)], conn.shut_write()))
-        writer.start()
-        while data := conn.sock.recv(MIB):
-            digest.update(data)
-        writer.join()
-        done.set()
+        more = threading.Thread(target=lambda: [conn.send(block) for block in blocks("down", size)])
+        more.start()
+        seen.append(digest(received(conn.sock)))
+        more.join()
+        conn.send(data)
 
-    digest, done = hashlib.sha256(), threading.Event()
+    seen, data = [], os.urandom(MIB)
     with proxy(CONFIG, app=origin(script).address).connect("v4", timeout=600) as client:
-        threading.Thread(target=lambda: ([client.send(block) for _ in range(n)], client.shut_write())).start()
-        mine = hashlib.sha256()
-        while data := client.sock.recv(MIB):
-            mine.update(data)
-        assert done.wait(600)
-    wanted = hashlib.sha256()
-    for _ in range(n):
-        wanted.update(block)
-    assert mine.digest() == digest.digest() == wanted.digest()
+        sender = threading.Thread(target=lambda: ([client.send(block) for block in blocks("up", size)], client.shut_write()))
+        sender.start()
+        mine = digest(received(client.sock))
+        sender.join()
+    assert mine == digest(itertools.chain(blocks("down", size), [data]))
+    assert seen == [digest(blocks("up", size))]
 
 
 def test_32_mib_each_way_at_once(proxy, origin):

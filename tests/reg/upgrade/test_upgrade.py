@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 
 import pytest
 
@@ -10,10 +11,10 @@ listeners:
   - name: web
     bind: "127.0.0.1:0"
     protocol: http
-    timeouts: {stream_idle: 30s, idle: 1s}
-    routes: [{match: {path_prefix: /none}, cluster: app, upgrades: []}, {cluster: app}]
+    timeouts: {stream_idle: 30s, idle: 300ms, head: 300ms}
+    routes: [{match: {path_prefix: /none}, cluster: app, upgrades: []}, {cluster: app, timeout: 500ms}]
 clusters:
-  - {name: app, endpoints: ["$app"]}
+  - {name: app, endpoints: ["$app"], connect_timeout: 500ms, idle_timeout: 300ms}
 """
 ASK = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
@@ -66,7 +67,8 @@ def test_another_protocol_than_asked_is_502(proxy, origin):
     assert proxy(CONFIG, app=app.address).get("/", *ASK).status == 502
 
 
-def frames(proxy, n, seconds):
+def frames(proxy, n, bursts, silence):
+    """n echo frames of mixed size in order, in bursts with silence between them: no ping and no frame moves then."""
     websockets = pytest.importorskip("websockets")
 
     async def run():
@@ -74,27 +76,28 @@ def frames(proxy, n, seconds):
             async for message in link:
                 await link.send(message)
 
-        async with websockets.serve(reply, "127.0.0.1", 0, max_size=None) as origin:
+        async with websockets.serve(reply, "127.0.0.1", 0, max_size=None, ping_interval=None) as origin:
             one = proxy(CONFIG, app="127.0.0.1:%d" % origin.sockets[0].getsockname()[1])
-            async with websockets.connect(f"ws://{one.addresses['web']}/", max_size=None) as link:
-                sizes = random.Random(1)
+            async with websockets.connect(f"ws://{one.addresses['web']}/", max_size=None, ping_interval=None) as link:
+                source, start = random.Random(1), time.monotonic()
                 for i in range(n):
-                    data = bytes([i % 256]) * int(2 ** sizes.uniform(0, 15))
+                    if i % (n // bursts) == 0:
+                        await asyncio.sleep(silence)
+                    data = bytes([i % 256]) * int(2 ** source.uniform(0, 15))
                     await link.send(data)
-                    assert await link.recv() == data
-                    await asyncio.sleep(seconds / n if i % 100 == 0 else 0)
-                await asyncio.sleep(seconds)
+                    assert await link.recv() == data, i
+                await asyncio.sleep(silence)
                 await link.send("still here")
                 assert await link.recv() == "still here"
+                print(f"{n} frames over one socket in {time.monotonic() - start:.0f} s")
 
     asyncio.run(run())
 
 
-def test_websocket_frames_past_the_idle_timeout(proxy):
-    frames(proxy, 1000, 1.5)
+def test_websocket_frames_past_the_idle_timeouts(proxy):
+    frames(proxy, 1000, 2, 0.6)
 
 
 @pytest.mark.soak
 def test_websocket_10_minutes(proxy):
-    frames(proxy, 10000, 20)
-    frames(proxy, 100000, 580)
+    frames(proxy, 10000, 24, 24)
