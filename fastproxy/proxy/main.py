@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import pathlib
 import signal
 import sys
 import time
@@ -17,6 +16,7 @@ from fastproxy.proxy.listen import ListenError
 
 log = logging.getLogger("fastproxy.process")
 config_log = logging.getLogger("fastproxy.config")
+CHILDREN_POLL_S = 0.05
 WATCH_S = 1.0  # a poll sees what inotify does not: a replaced link, as mounted configuration is replaced
 
 
@@ -80,7 +80,7 @@ class Process:
         await self.end.wait()
         watch.cancel()
         log.info("draining for at most %g s", self.proxy.model.drain_timeout)
-        drain = asyncio.ensure_future(self.proxy.drain())
+        drain = asyncio.ensure_future(self.drain())
         now = asyncio.ensure_future(self.now.wait())
         await asyncio.wait({drain, now}, return_when=asyncio.FIRST_COMPLETED)
         if not drain.done() or not drain.result():
@@ -90,14 +90,23 @@ class Process:
         await self.proxy.close()
         return 0
 
+    async def drain(self):
+        """Whether all streams ended in time. As PID 1 it waits for the children, too: our end is the end of them."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self.proxy.model.drain_timeout
+        done = await self.proxy.drain()
+        while os.getpid() == 1 and children_left() and loop.time() < end:
+            await asyncio.sleep(CHILDREN_POLL_S)
+        return done
+
     def on_signals(self):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.on_end, number)
         loop.add_signal_handler(signal.SIGHUP, self.on_hup)
         if os.getpid() == 1:
-            loop.add_signal_handler(signal.SIGCHLD, reap)
-            reap()
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whatever lost its parent is ours: the kernel collects it when it ends
+            children_left()                                # but for those that have ended before
 
     def on_end(self, number):
         (self.now if self.end.is_set() else self.end).set()
@@ -128,7 +137,8 @@ class Process:
 
     def read(self):
         try:
-            return pathlib.Path(self.path).read_bytes()
+            with open(self.path, "rb") as file:
+                return file.read()
         except OSError:
             return None
 
@@ -156,18 +166,25 @@ class Process:
                 config_log.info("reloaded (%s)", why)
 
 
-def reap():
-    """Ends of processes whose parent is gone are ours to collect, as PID 1."""
+def children_left():
+    """Whether we have any; those that have ended are collected."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
     except ChildProcessError:
-        pass
+        return False
+    return True
 
 
 def forward(number):
     """To our children: as PID 1 nobody else tells them."""
-    for entry in os.listdir("/proc"):
+    try:
+        if os.readlink("/proc/self") != "1":
+            return  # another namespace's /proc: its numbers are not ours
+        entries = os.listdir("/proc")
+    except OSError:
+        return
+    for entry in entries:
         if entry.isdigit():
             try:
                 with open(f"/proc/{entry}/stat") as file:

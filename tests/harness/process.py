@@ -27,9 +27,10 @@ def command():
 
 
 class Proxy:
-    """One running process. `$name` in the configuration stands for a given value, `$dir` for its directory."""
+    """One running process. `$name` in the configuration stands for a given value, `$dir` for its directory; wrap(argv, directory)
+    makes another command line of the usual one."""
 
-    def __init__(self, directory, text, nofile=None, args=(), env=None, wait=True, **values):
+    def __init__(self, directory, text, nofile=None, args=(), env=None, wait=True, wrap=None, **values):
         self.directory, self.values = directory, {"dir": str(directory), **values}
         self.file = directory / "proxy.yaml"
         self.write(text)
@@ -37,7 +38,8 @@ class Proxy:
         self.lines, self.addresses, self.ready = [], {}, threading.Event()
         limit = (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))) if nofile else None
         started = time.monotonic()
-        self.process = subprocess.Popen([command(), "run", "-c", str(self.file), *args], stdout=subprocess.PIPE, stderr=self.log,
+        argv = [command(), "run", "-c", str(self.file), *args]
+        self.process = subprocess.Popen(wrap(argv, directory) if wrap else argv, stdout=subprocess.PIPE, stderr=self.log,
                                         preexec_fn=limit, env={**os.environ, **(env or {})}, cwd=directory)
         self.pid = self.process.pid
         self.reader = threading.Thread(target=self.read, daemon=True)
