@@ -14,14 +14,19 @@ NOT_BUILT = ("agent", "apply", "certs", "check", "completion", "control", "conve
              "tap", "token", "top", "watch")
 
 
+def layout(prog):
+    """Without a width argparse imports shutil, and with it compressors, to learn the terminal's: a megabyte of each process."""
+    return argparse.HelpFormatter(prog, width=78)
+
+
 def parser():
-    top = argparse.ArgumentParser(prog="fastproxy", description="A TCP and HTTP/1.1 proxy.", allow_abbrev=False,
+    top = argparse.ArgumentParser(prog="fastproxy", description="A TCP and HTTP/1.1 proxy.", allow_abbrev=False, formatter_class=layout,
                                   epilog="example: fastproxy run -c proxy.yaml")
     top.add_argument("--version", action="version", version=f"fastproxy {VERSION}")
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
 
     def verb(name, about, example):
-        one = verbs.add_parser(name, help=about, description=about, epilog=f"example: {example}", allow_abbrev=False)
+        one = verbs.add_parser(name, help=about, description=about, epilog=f"example: {example}", allow_abbrev=False, formatter_class=layout)
         return one
 
     run = verb("run", "Run a proxy from a configuration file.", "fastproxy run -c proxy.yaml")

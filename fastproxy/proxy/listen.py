@@ -7,7 +7,6 @@ every other connection. A Unix path gets one socket for all workers.
 
 import errno
 import os
-import secrets
 import socket
 import stat
 
@@ -62,7 +61,8 @@ def reason(error):
 
 def open_tcp(bind, count):
     name, port = split(bind)
-    family, _, _, _, address = socket.getaddrinfo(name or "0.0.0.0", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    # As bytes, or Python imports the tables of international names for it: a megabyte, and no address needs them.
+    family, _, _, _, address = socket.getaddrinfo(name.encode() or b"0.0.0.0", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     sockets = []
     try:
         for i in range(count):
@@ -101,7 +101,7 @@ def open_unix(path, mode):
     if found and answers(path):
         raise OSError(errno.EADDRINUSE, "")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    fresh = os.path.join(os.path.dirname(path) or ".", f".{secrets.token_hex(4)}") if found else path
+    fresh = os.path.join(os.path.dirname(path) or ".", f".{os.urandom(4).hex()}") if found else path
     bound = False
     try:
         sock.bind(fresh)
