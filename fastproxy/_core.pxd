@@ -1,5 +1,9 @@
 # What another extension may cimport from the installed wheel: the HTTP/1 parser, sans-I/O, and the ops records of
 # filters and balancers. Contracts of the functions are at their heads in core/.
+#
+# A change of a layout changes CORE_ABI, and check_abi then raises ImportError in an extension that was not built again. A
+# function never changes its signature but gets another name: a missing one is an ImportError, a different one would be a
+# TypeError.
 
 include "core/errors_gen.pxi"
 include "core/h1.pxd"
@@ -16,5 +20,6 @@ cdef bint view_field(const view_t *view, const char *lower_name, uint32_t name_l
                      const uint8_t **value, uint32_t *n) noexcept nogil
 cdef bint filter_set_header(filter_call_t *call, const char *name, uint32_t name_len, const char *value,
                             uint32_t value_len) noexcept nogil
+cdef int check_abi(int abi) except -1
 cdef int register_filter(str name, const filter_ops_t *ops, int abi) except -1
-cdef int register_balancer(str name, uint32_t (*pick)(balance_call_t *) noexcept nogil, int abi) except -1
+cdef int register_balancer(str name, const balancer_ops_t *ops, int abi) except -1

@@ -7,10 +7,12 @@ import sys
 def check(path, output):
     from fastproxy.model import load
     from fastproxy.model.errors import ConfigError
+    from fastproxy.proxy import extensions
     from fastproxy.proxy.compile import Slots, compile
     try:
         model = load(path=path)
         compile(model, Slots())
+        extensions.load(model)
     except ConfigError as error:
         if output == "json":
             print(json.dumps({"valid": False, "errors": [plain(one) for one in error.errors]}))

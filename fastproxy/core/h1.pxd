@@ -46,7 +46,7 @@ cdef enum h1_hid:
     HID_VIA = 15
     HID_HTTP2_SETTINGS = 16
     HID_DATE = 17
-    HID_X_FASTPROXY_HOPS = 18      # loop guard, see filter.pyx
+    HID_X_FASTPROXY_HOPS = 18      # loop guard, see head.pyx
     HID_LAST = 19
 
 cdef enum h1_field_flag:

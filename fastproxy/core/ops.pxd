@@ -1,5 +1,6 @@
 # What an extension in another wheel supplies: ops records of filters and balancers. Every verb is `noexcept nogil`,
-# runs on a worker thread and must not block. `_core.register_filter` and `register_balancer` take them by name.
+# runs on a worker thread and must not block; all workers call it at once. `register_filter` and `register_balancer` take
+# them by name. examples/cython_plugin is such an extension.
 
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
@@ -28,9 +29,9 @@ cdef struct balance_call_t:
     const uint32_t *weights
     uint64_t random                # fresh for each pick
     uint64_t now_ns
-    uint32_t *turn                 # per cluster and worker, zero at first: the balancer's own
+    uint32_t *turn                 # per cluster and worker, the balancer's own; at first anywhere in the schedule
     const uint32_t *schedule       # round_robin: smooth weighted order of indexes
     uint32_t schedule_len
 
 cdef struct balancer_ops_t:
-    uint32_t (*pick)(balance_call_t *call) noexcept nogil     # index below n
+    uint32_t (*pick)(balance_call_t *call) noexcept nogil     # index below n; not asked when there is only one

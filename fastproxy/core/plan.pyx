@@ -2,23 +2,35 @@
 
 cdef dict FILTERS = {}                 # name -> (address of on_request, of its state)
 cdef dict BALANCERS = {}               # name -> address of pick
+cdef tuple BUILT_IN = ("ewma", "least_request", "round_robin", "random")
+
+
+cdef int check_abi(int abi) except -1:
+    """ImportError if the extension that passes its CORE_ABI was built against other layouts than this core's."""
+    if abi != CORE_ABI:
+        raise ImportError(f"the extension was built for ABI {abi} of fastproxy._core, and this one has {CORE_ABI}: build it again")
+    return 0
 
 
 cdef int register_filter(str name, const filter_ops_t *ops, int abi) except -1:
-    """Makes a filter of another extension known under a name, for `filters` of a listener. ImportError if that extension
-    was built against other layouts than this core's (pass CORE_ABI)."""
-    if abi != CORE_ABI:
-        raise ImportError(f"filter {name}: built for ABI {abi} of the core, which has {CORE_ABI}: build it again")
+    """Makes a filter of another extension known under a name, for `filters` of a listener. Checks the ABI, too."""
+    check_abi(abi)
     FILTERS[name] = (<size_t>ops.on_request, <size_t>ops.state)
     return 0
 
 
-cdef int register_balancer(str name, uint32_t (*pick)(balance_call_t *) noexcept nogil, int abi) except -1:
-    """The same for a balancer, for `balance` of a cluster."""
-    if abi != CORE_ABI:
-        raise ImportError(f"balancer {name}: built for ABI {abi} of the core, which has {CORE_ABI}: build it again")
-    BALANCERS[name] = <size_t>pick
+cdef int register_balancer(str name, const balancer_ops_t *ops, int abi) except -1:
+    """The same for a balancer, for `balance: {name: NAME}` of a cluster."""
+    check_abi(abi)
+    if name in BUILT_IN:
+        raise ValueError(f"balancer {name}: the core has one of that name")
+    BALANCERS[name] = <size_t>ops.pick
     return 0
+
+
+def registered():
+    """Names of what extensions have registered so far: (filters, balancers)."""
+    return set(FILTERS), set(BALANCERS)
 
 
 cdef void *arena_take(plan_t *plan, size_t size) except NULL:

@@ -6,7 +6,7 @@ import os
 import time
 
 from fastproxy._core import Core
-from fastproxy.proxy import listen
+from fastproxy.proxy import extensions, listen
 from fastproxy.proxy.compile import Slots, compile
 
 log = logging.getLogger("fastproxy.config")
@@ -52,6 +52,7 @@ class Running:
 
     def apply(self, model):
         """Raises ListenError or ValueError, and then all is as before."""
+        extensions.load(model)
         fresh, kept = {}, {}
         try:
             for one in model.listeners:
