@@ -41,6 +41,14 @@ cdef void pump(stream_t *s, int way) noexcept nogil:
         if way == REQ and s.up_broken:
             return
         if f.pipe != NULL:
+            if f.gather:
+                f.gather = False
+                if src.ev & EV_IN and (f.kind != H1_BODY_LENGTH or f.left):
+                    got = splice_in(s, way, f, src)
+                    if got > 0:
+                        budget -= got
+                    else:
+                        src.ev |= EV_IN           # an end is told again, and EAGAIN may have meant the pipe
             got = splice_out(s, f, dst)
             if got == 0:
                 break
@@ -62,6 +70,10 @@ cdef void pump(stream_t *s, int way) noexcept nogil:
                 if got > 0:
                     budget -= got
                     moved = True
+                    if f.pipe != NULL and f.piped < GATHER_BYTES and f.piped < f.pipe.size // 2 and not src.queued and (f.kind != H1_BODY_LENGTH or f.left):
+                        f.gather = True
+                        ready_add(src)
+                        break
                     continue
             else:
                 got = conn_recv(src, w.rx, RX_READ)
@@ -243,15 +255,16 @@ cdef void response_done(stream_t *s) noexcept nogil:
 # ---- splice ----------------------------------------------------------------------------------------------------------
 
 cdef int64_t splice_in(stream_t *s, int way, flow_t *f, conn_t *src) noexcept nogil:
-    """Socket to pipe: bytes, or 0, -1, -2 as conn_recv. Falls back to copying when there is no pipe."""
+    """Socket to pipe, which may hold something already: bytes, or 0, -1, -2 as conn_recv. Falls back to copying when there
+    is no pipe."""
     cdef worker_t *w = s.w
-    cdef pipe_t *p = take_pipe(w)
+    cdef pipe_t *p = f.pipe if f.pipe != NULL else take_pipe(w)
     cdef ssize_t got
     cdef size_t most
     if p == NULL:
         f.bulk = False
         return 1
-    most = p.size
+    most = p.size - f.piped
     if f.kind == H1_BODY_LENGTH and f.left < most:
         most = <size_t>f.left
     while True:
@@ -259,7 +272,8 @@ cdef int64_t splice_in(stream_t *s, int way, flow_t *f, conn_t *src) noexcept no
         if got >= 0 or errno != EINTR:
             break
     if got <= 0:
-        put_pipe(w, p, True)
+        if f.pipe == NULL:
+            put_pipe(w, p, True)
         if got == 0:
             src.ev &= ~EV_IN
             src.ev |= EV_FIN
@@ -273,11 +287,11 @@ cdef int64_t splice_in(stream_t *s, int way, flow_t *f, conn_t *src) noexcept no
         src.ev |= EV_ERR
         return -2
     f.pipe = p
-    f.piped = <uint32_t>got
+    f.piped += <uint32_t>got
     f.bytes += got
     if f.kind == H1_BODY_LENGTH:
         f.left -= got
-    if got < 16384:
+    if f.piped < 16384:
         f.bulk = False                       # a trickle: copying costs less
     fp_count(&w.spliced_bytes, got)
     count_received(src, got)

@@ -11,6 +11,7 @@ cdef enum:
     PUMP_BUDGET = 524288           # bytes that one conn may move in one turn
     SPLICE_MIN = 65536             # bytes still to come, above which splice pays
     PIPE_SIZE = 1048576
+    GATHER_BYTES = 262144          # a pipe with less waits for the end of the turn, by when more may have come
     MAX_ATTEMPTS = 3
     MAX_INTERIM = 64               # 1xx before a final response
     MAX_HOPS = 8
@@ -274,6 +275,7 @@ cdef struct flow_t:
     bint done                      # its last byte has been taken from the source
     bint shut                      # the half-close was passed on
     bint bulk                      # a read filled the scratch: splice
+    bint gather                    # the pipe waits for the end of the turn
     bint strip                     # chunked to a HTTP/1.0 client: data alone
     uint64_t left
     uint64_t bytes
