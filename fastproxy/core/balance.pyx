@@ -76,7 +76,7 @@ cdef bint pick_endpoint(stream_t *s) noexcept nogil:
     cdef worker_t *w = s.w
     cdef cluster_t *cluster = s.cluster
     cdef balance_call_t call
-    cdef uint32_t at, i
+    cdef uint32_t at, i, turn
     leave_endpoint(s)
     if cluster.n == 0:
         return False
@@ -88,6 +88,9 @@ cdef bint pick_endpoint(stream_t *s) noexcept nogil:
         call.weights = cluster.weights
         call.schedule, call.schedule_len = cluster.schedule, cluster.schedule_len
         call.turn = cluster.turns + 16 * w.index
+        if s.attempts:
+            turn = call.turn[0]           # another attempt takes no turn: of two endpoints the dead one would have every first
+            call.turn = &turn
         call.random = next_random(w)
         call.now_ns = w.now
         at = cluster.pick(&call)

@@ -29,7 +29,7 @@ cdef struct balance_call_t:
     const uint32_t *weights
     uint64_t random                # fresh for each pick
     uint64_t now_ns
-    uint32_t *turn                 # per cluster and worker, the balancer's own; at first anywhere in the schedule
+    uint32_t *turn                 # per cluster and worker, the balancer's own; at first anywhere in the schedule; at another attempt a copy
     const uint32_t *schedule       # round_robin: smooth weighted order of indexes
     uint32_t schedule_len
 
