@@ -91,9 +91,10 @@ class Proxy:
             client.send(raw)
             return client.response(method)
 
-    def admin(self, path, method="GET"):
-        with RawClient(f"unix:{self.directory}/admin.sock") as client:
-            client.send(request(method, path, "Connection: close", name="localhost"))
+    def admin(self, path, method="GET", *lines, service="admin"):
+        """Over the Unix socket that the configuration has as `unix:$dir/SERVICE.sock`."""
+        with RawClient(f"unix:{self.directory}/{service}.sock") as client:
+            client.send(request(method, path, "Connection: close", *lines, name="localhost"))
             return client.response(method)
 
     def stats(self):

@@ -24,7 +24,7 @@ def pace(seconds):
 
 def on_time(measure, low, late, tries=6):
     """measure() -> seconds: never before `low`, and at least once not more than `late` after it. A busy machine only adds."""
-    seen = []
+    seen, late = [], late * SCALE
     while len(seen) < tries:
         seen.append(measure())
         assert seen[-1] >= low - 0.002, seen
