@@ -17,6 +17,7 @@ include "core/stream.pyx"          # the exchange, from head to finish
 include "core/regex.pyx"           # a regular expression as an automaton
 include "core/match.pyx"           # head -> route
 include "core/head.pyx"            # filters, edits, and answers of our own
+include "core/protect.pyx"         # limits, the retry budget, ejection
 include "core/balance.pyx"         # route -> cluster -> endpoint
 include "core/pool.pyx"            # endpoint -> upstream conn, idle or new; another attempt
 include "core/up.pyx"              # upstream conn: response heads

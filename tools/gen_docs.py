@@ -75,7 +75,7 @@ def type_text(kind):
         "host": lambda: {"match": "host, or " + link("matcher"), "name": "host", "authority": "host or host:port"}[rest[0]], "host_pattern": lambda: "host",
         "scheme": lambda: "`http`, `https`", "path": lambda: "path", "path_matcher": lambda: "path, or " + link("matcher"), "method": lambda: "method", "token": lambda: "word",
         "regex": lambda: "regular expression", "matcher": lambda: link("matcher"), "field": lambda: "field name", "field_value": lambda: "text", "field_values": lambda: "text, or list of texts",
-        "workers": lambda: f"number, {rest[0]} to {rest[1]}; `auto`", "off": lambda: "`false`", "via": lambda: "`true`, `false` or a word", "balance": lambda: "balancer; `{name: NAME}`",
+        "workers": lambda: f"number, {rest[0]} to {rest[1]}; `auto`", "switch": lambda: f"`true`, `false` or {link(rest[0])}", "via": lambda: "`true`, `false` or a word", "balance": lambda: "balancer; `{name: NAME}`",
         "endpoints": lambda: "list of " + link("endpoint"), "endpoint": lambda: link("endpoint"), "filter": lambda: "name; `{name: NAME}`", "ref": lambda: f"name of a {link(rest[0])}",
         "section": lambda: link(rest[0]), "list": lambda: "list of " + type_text(rest[0]), "map": lambda: f"map, {rest[0]} → {type_text(rest[1])}",
     }[name]()
@@ -134,7 +134,7 @@ def schema_of(module, kind):
         "host_pattern": lambda: {"type": "string"}, "scheme": lambda: {"enum": ["http", "https"]}, "path": lambda: PATH, "path_matcher": lambda: {"anyOf": [{"type": "string"}, ref("matcher")]},
         "method": lambda: {"type": "string"}, "token": lambda: {"type": "string"}, "regex": lambda: {"type": "string"}, "matcher": lambda: {"anyOf": [TEXT, ref("matcher")]},
         "field": lambda: {"type": "string"}, "field_value": lambda: TEXT, "field_values": lambda: {"anyOf": [TEXT, {"type": "array", "items": TEXT}]},
-        "workers": lambda: {"anyOf": [{"type": "integer", "minimum": rest[0], "maximum": rest[1]}, {"const": "auto"}]}, "off": lambda: {"const": False}, "via": lambda: {"type": ["boolean", "string"]},
+        "workers": lambda: {"anyOf": [{"type": "integer", "minimum": rest[0], "maximum": rest[1]}, {"const": "auto"}]}, "switch": lambda: {"anyOf": [{"type": "boolean"}, ref(rest[0])]}, "via": lambda: {"type": ["boolean", "string"]},
         "balance": lambda: {"anyOf": [{"enum": list(module.BALANCERS)}, NAMED]}, "endpoint": lambda: {"anyOf": [ADDRESS, ref("endpoint")]}, "filter": lambda: {"anyOf": [{"type": "string"}, NAMED]},
         "endpoints": lambda: {"type": "array", "items": schema_of(module, ("endpoint",))}, "ref": lambda: {"type": ["string", "integer"]}, "section": lambda: ref(rest[0]),
         "list": lambda: {"type": "array", "items": schema_of(module, rest[0]), **({"minItems": rest[1]} if rest[1] else {})},

@@ -76,7 +76,7 @@ cdef bint pick_endpoint(stream_t *s) noexcept nogil:
     cdef worker_t *w = s.w
     cdef cluster_t *cluster = s.cluster
     cdef balance_call_t call
-    cdef uint32_t at, i, turn
+    cdef uint32_t at, i, turn, again = 0
     leave_endpoint(s)
     if cluster.n == 0:
         return False
@@ -96,9 +96,16 @@ cdef bint pick_endpoint(stream_t *s) noexcept nogil:
         at = cluster.pick(&call)
         if at >= cluster.n:
             at = 0                        # a foreign balancer's mistake
+        while fp_atomic_load32(&cluster.share.n_out) and fp_load(&cluster.endpoints[at].out_until) > w.now and again < 4:
+            again += 1                    # so that not its neighbour alone gets what an ejected one would have had
+            call.random = next_random(w)
+            at = cluster.pick(&call)
+            if at >= cluster.n:
+                at = 0
     for i in range(cluster.n):
-        if not was_tried(s, cluster.endpoints[at]):
+        if not was_tried(s, cluster.endpoints[at]) and not endpoint_out(s, cluster.endpoints[at]):
             s.endpoint = cluster.endpoints[at]
+            s.judged = False
             s.counted_in_flight = True
             fp_atomic_add32(&s.endpoint.shared.in_flight, 1)
             fp_count(&s.endpoint.pools[w.index].requests, 1)

@@ -198,6 +198,8 @@ cdef void conn_close(conn_t *c, bint hard) noexcept nogil:
     else:
         fp_count(&w.n_up, <uint64_t>-1)
         fp_count32(&c.endpoint.pools[w.index].n_conns, <uint32_t>-1)
+        fp_atomic_add32(&c.endpoint.share.connections, -1)
+        wait_wake(&c.endpoint.pools[w.index])
         c.endpoint = NULL
     if not c.queued:            # else the ready list's turn moves it
         c.link = w.dead

@@ -189,6 +189,7 @@ cdef class Core:
             cluster.name, cluster.name_len = text.at, text.len
             cluster.connect_timeout_ns, cluster.idle_ns = row["connect_timeout_ns"], row["idle_ns"]
             self.set_balancer(cluster, row)
+            self.set_protection(plan, cluster, row)
             rows = row["endpoints"]
             cluster.n = <uint32_t>len(rows)
             cluster.endpoints = plan.endpoints + plan.n_endpoints
@@ -264,6 +265,17 @@ cdef class Core:
             cluster.pick = <uint32_t (*)(balance_call_t *) noexcept nogil><size_t>BALANCERS[name]
         else:
             raise ValueError(f"cluster {row['name']}: no balancer `{name}` is registered")
+
+    cdef set_protection(self, plan_t *plan, cluster_t *cluster, dict row):
+        cluster.share = self.registry.take_share(row["name"])
+        self.plans[<size_t>plan].append((row["name"], None, <size_t>cluster.share))
+        cluster.max_connections, cluster.max_pending, cluster.max_requests = row["limits"]
+        cluster.any_retry = row["retry_budget"] is None
+        if not cluster.any_retry:
+            cluster.budget_percent, per_second = row["retry_budget"]
+            cluster.budget_min = per_second * BUDGET_SLOTS
+        if row["outlier"] is not None:
+            cluster.out_after, cluster.out_base_ns, cluster.out_max_ns, cluster.out_percent = row["outlier"]
 
     cdef build_route(self, plan_t *plan, route_t *route, dict row):
         cdef uint32_t i
@@ -374,11 +386,19 @@ cdef class Core:
         for k in range(self.current.n_clusters):
             cluster = self.current.clusters + k
             row = into[cluster.name[:cluster.name_len].decode()] = {
-                "endpoints": [], "connect": new_histogram(), "requests": 0, "received_bytes": 0, "sent_bytes": 0}
+                "endpoints": [], "connect": new_histogram(), "requests": 0, "received_bytes": 0, "sent_bytes": 0,
+                "retries": 0, "retries_refused": 0, "ejections": 0,
+                "limits": {"connections": cluster.max_connections, "pending": cluster.max_pending, "requests": cluster.max_requests},
+                "used": {"connections": fp_atomic_load32(&cluster.share.connections), "pending": fp_atomic_load32(&cluster.share.pending),
+                         "requests": fp_atomic_load32(&cluster.share.requests)}}
+            for i in range(self.c.n_workers):
+                row["retries"] += fp_load(&cluster.share.works[i].retried)
+                row["retries_refused"] += fp_load(&cluster.share.works[i].refused)
+                row["ejections"] += fp_load(&cluster.share.works[i].ejections)
             for i in range(cluster.n):
                 ep = cluster.endpoints[i]
                 one = {"address": ep.text[:ep.text_len].decode(), "weight": cluster.weights[i],
-                       "in_flight": fp_atomic_load32(&ep.shared.in_flight), "requests": 0,
+                       "in_flight": fp_atomic_load32(&ep.shared.in_flight), "ejected": fp_load(&ep.out_until) != 0, "requests": 0,
                        "connects": 0, "connect_failures": 0, "pool_idle": 0, "conns": 0, "received_bytes": 0, "sent_bytes": 0}
                 for j in range(ep.n_pools):
                     pool = &ep.pools[<uint32_t>j]
@@ -399,7 +419,10 @@ cdef class Core:
     cdef retire(self, plan_t *plan):
         """Frees a plan that no worker holds, and the endpoints that no other plan names."""
         for cluster, address, at in self.plans.pop(<size_t>plan):
-            self.registry.drop(cluster, address, <endpoint_t *><size_t>at)
+            if address is None:
+                self.registry.put_share(cluster, <cshare_t *><size_t>at)
+            else:
+                self.registry.drop(cluster, address, <endpoint_t *><size_t>at)
         plan_free(plan)
 
     cdef reap(self):

@@ -17,6 +17,8 @@ cdef void finish(stream_t *s) noexcept nogil:
             fp_count(&series.status[s.status // 100], 1)
             if s.first_ns:
                 hist_add(&series.first_byte, s.first_ns - s.start_ns)
+    if s.cluster != NULL:
+        protect_leave(s)
     leave_endpoint(s)
     timer_disarm(w, &s.timer)
     put_buf(w, s.hold)

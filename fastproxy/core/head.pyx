@@ -356,6 +356,8 @@ cdef void put_endpoints(out_t *b, stream_t *s) noexcept nogil:
         put(b, b"; ", 2)
         put(b, ep.text, ep.text_len)
         cause = ep.pools[s.w.index].last_error
+        if fp_load(&ep.out_until):
+            put_text(b, b" ejected")
         if cause:
             put_text(b, b" ")
             put_text(b, error_sentence(cause))

@@ -47,6 +47,14 @@ static inline void fp_store32(uint32_t *p, uint32_t v) { __atomic_store_n(p, v, 
 /* Shared by all workers. */
 static inline int32_t fp_atomic_add32(int32_t *p, int32_t n) { return __atomic_add_fetch(p, n, __ATOMIC_RELAXED); }
 static inline int32_t fp_atomic_load32(const int32_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+static inline void fp_atomic_store32(int32_t *p, int32_t n) { __atomic_store_n(p, n, __ATOMIC_RELAXED); }
+/* A flag that one thread holds at a time, with what it guards. */
+static inline int fp_claim32(int32_t *p)
+{
+    int32_t free = 0;
+    return __atomic_compare_exchange_n(p, &free, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+static inline void fp_release32(int32_t *p) { __atomic_store_n(p, 0, __ATOMIC_RELEASE); }
 /* A reference count: the one who takes it to zero must see what the others wrote. */
 static inline int32_t fp_ref_add(int32_t *p, int32_t n) { return __atomic_add_fetch(p, n, __ATOMIC_ACQ_REL); }
 static inline int fp_flag_load(const int *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }

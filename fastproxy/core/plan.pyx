@@ -115,10 +115,29 @@ cdef class Registry:
     """Endpoints by (cluster, address): they outlive plans. Used by the policy thread alone."""
     cdef uint32_t n_workers
     cdef dict known                    # (cluster, address) -> address of endpoint_t
+    cdef dict shares                   # cluster -> address of cshare_t
 
     def __cinit__(self, uint32_t n_workers):
         self.n_workers = n_workers
-        self.known = {}
+        self.known, self.shares = {}, {}
+
+    cdef cshare_t *take_share(self, str cluster) except NULL:
+        """Counts one reference."""
+        cdef size_t at = self.shares.get(cluster, 0)
+        cdef cshare_t *share = <cshare_t *>at
+        if share == NULL:
+            share = <cshare_t *>calloc(1, sizeof(cshare_t) + self.n_workers * sizeof(cwork_t))
+            if share == NULL:
+                raise MemoryError
+            self.shares[cluster] = <size_t>share
+        share.refs += 1
+        return share
+
+    cdef void put_share(self, str cluster, cshare_t *share):
+        share.refs -= 1
+        if share.refs == 0:
+            del self.shares[cluster]
+            free(share)
 
     cdef endpoint_t *get(self, str cluster, str address) except NULL:
         """Counts one reference."""
@@ -167,6 +186,7 @@ cdef class Registry:
                 if inet_pton(AF_INET, ip.encode(), &v4.sin_addr) != 1:
                     raise ValueError(f"cluster {cluster}: {address}: not an IP address")
                 ep.family, ep.addr_len = AF_INET, sizeof(sockaddr_in)
+            ep.share = self.take_share(cluster)
         except BaseException:
             free(ep)
             raise
@@ -180,6 +200,9 @@ cdef class Registry:
             del self.known[(cluster, address)]
             for i in range(ep.n_pools):
                 free(ep.pools[i].connect)
+            if ep.out_until:
+                fp_atomic_add32(&ep.share.n_out, -1)
+            self.put_share(cluster, ep.share)
             free(ep)
 
 

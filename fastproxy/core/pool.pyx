@@ -55,6 +55,7 @@ cdef void pool_put(conn_t *c) noexcept nogil:
     fp_count32(&pool.n_idle, 1)
     fp_count(&w.n_pooled, 1)
     set_deadline(c, c.idle_ns)
+    wait_wake(pool)
 
 
 cdef void pool_clear(worker_t *w, endpoint_t *ep) noexcept nogil:
@@ -72,9 +73,21 @@ cdef void stream_dial(stream_t *s) noexcept nogil:
     """A new conn to s.endpoint. Without one there and then, another endpoint, or the stream ends with an error."""
     cdef worker_t *w = s.w
     cdef endpoint_t *ep = s.endpoint
-    cdef conn_t *c = take_conn(w)
+    cdef conn_t *c
     cdef int one = 1
+    if not pending_enter(s):
+        stream_error(s, E_OVERFLOW)
+        return
+    if fp_atomic_add32(&ep.share.connections, 1) > s.cluster.max_connections and ep.pools[w.index].n_conns:
+        fp_atomic_add32(&ep.share.connections, -1)
+        if s.tcp:
+            stream_abort(s, E_OVERFLOW)    # its conn would never become free for another (Envoy's tcp_proxy)
+        else:
+            wait_enter(s)
+        return
+    c = take_conn(w)
     if c == NULL:
+        fp_atomic_add32(&ep.share.connections, -1)
         stream_error(s, E_OVERLOAD)
         return
     c.kind, c.state = K_UP, C_CONNECTING
@@ -105,7 +118,6 @@ cdef void stream_dial(stream_t *s) noexcept nogil:
 
 
 cdef void up_connected(conn_t *c) noexcept nogil:
-    """The head that waited in hold leaves, and the body follows."""
     cdef stream_t *s = c.stream
     cdef worker_t *w = c.w
     cdef epool_t *pool = &c.endpoint.pools[w.index]
@@ -116,22 +128,50 @@ cdef void up_connected(conn_t *c) noexcept nogil:
         fp_ptr_store(<void **>&pool.connect, calloc(1, sizeof(hist_t)))
     if pool.connect != NULL:
         hist_add(pool.connect, w.now - c.opened_ns)
-    s.sent_ns = w.now
-    if s.tcp:
-        set_stream_state(s, S_TUNNEL)
-        pump(s, REQ)
-        if s.state == S_TUNNEL:
-            pump(s, RSP)
+    if not s.tcp:
+        up_begin(s, c)
         return
+    s.sent_ns = w.now
+    pending_leave(s)
+    if s.trial:
+        endpoint_good(s)
+    set_stream_state(s, S_TUNNEL)
+    pump(s, REQ)
+    if s.state == S_TUNNEL:
+        pump(s, RSP)
+
+
+cdef void up_begin(stream_t *s, conn_t *c) noexcept nogil:
+    """The head that waited in hold leaves, and the body follows."""
+    pending_leave(s)
+    s.sent_ns = s.w.now
     set_stream_state(s, S_WAIT)
+    s.hold_all = c.reused and s.idempotent and buf_len(s.hold) <= HOLD_MAX
     if not conn_send(c, buf_at(s.hold), buf_len(s.hold)):
+        s.hold_all = s.idempotent = c.reused       # it took nothing
         up_failed(c, E_UPSTREAM_RESET)
         return
-    put_buf(w, s.hold)                 # a fresh conn is not a stale one: nothing is sent twice
-    s.hold = NULL
-    s.hold_all = False
+    if not s.hold_all:
+        put_buf(s.w, s.hold)           # a fresh conn is not a stale one: nothing is sent twice
+        s.hold = NULL
     if not s.flow[REQ].done:
         pump(s, REQ)
+
+
+cdef void wait_over(stream_t *s) noexcept nogil:
+    """A conn became free, or one less is open."""
+    cdef epool_t *pool = &s.endpoint.pools[s.w.index]
+    cdef cluster_t *cluster = s.cluster
+    cdef conn_t *c = pool_take(s.w, s.endpoint)
+    wait_leave(s)
+    if c != NULL:
+        up_attach(s, c)
+        up_begin(s, c)
+    else:
+        stream_dial(s)
+    # One wake may have stood for several: who waited first was in the ready list already.
+    if pool.idle != NULL or fp_atomic_load32(&cluster.share.connections) < cluster.max_connections:
+        wait_wake(pool)
 
 
 cdef void up_failed(conn_t *c, uint32_t cause) noexcept nogil:
@@ -150,13 +190,14 @@ cdef void up_failed(conn_t *c, uint32_t cause) noexcept nogil:
     s.up = NULL
     s.up_broken = False
     conn_close(c, False)
-    if dialled and s.attempts < MAX_ATTEMPTS:
+    if dialled and s.attempts < MAX_ATTEMPTS and budget_take(s):
         s.tried[s.attempts - 1] = s.endpoint
+        endpoint_judge(s, cause)
         if pick_endpoint(s):
             count_error(w, cause)
             stream_dial(s)
             return
-    elif stale and s.attempts < MAX_ATTEMPTS and s.state == S_WAIT:
+    elif stale and s.attempts < MAX_ATTEMPTS and s.state == S_WAIT and budget_take(s):
         s.flow[RSP].bytes = 0
         s.idempotent = False           # once
         set_stream_state(s, S_DIAL)

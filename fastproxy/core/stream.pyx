@@ -153,6 +153,8 @@ cdef uint32_t choose_target(stream_t *s, h1_head_t *head, uint8_t *p) noexcept n
             at -= route.targets[i].weight
     s.series = target.series
     s.cluster = target.cluster
+    if not request_enter(s):
+        return E_OVERFLOW
     if not pick_endpoint(s):
         return E_NO_ENDPOINT
     return 0

@@ -18,6 +18,7 @@ cdef enum:
     LINGER_BYTES = 262144          # read and thrown away after an early answer, so that it arrives
     BUF_CLASSES = 4
     WHEEL_LEVELS = 5
+    BUDGET_SLOTS = 10              # seconds (Linkerd)
     SERIES_CHUNK = 16
     SERIES_CHUNKS = 2048
     HIST_BUCKETS = 256
@@ -106,6 +107,8 @@ cdef struct series_t:              # one (listener, route, cluster), one worker
 
 cdef struct epool_t:               # one endpoint, one worker
     conn_t *idle                   # newest first
+    stream_t *waiting              # oldest first: over the limit of connections, they get what becomes free
+    stream_t *waiting_last
     uint32_t n_idle
     uint32_t n_conns
     uint64_t generation            # of the last plan that named the endpoint
@@ -118,8 +121,31 @@ cdef struct epool_t:               # one endpoint, one worker
     uint8_t last_error             # error_code of the last connect failure
     uint8_t pad[64]
 
+cdef struct cwork_t:               # one cluster, one worker: the window of the retry budget, a slot a second
+    uint64_t second[BUDGET_SLOTS]
+    uint32_t requests[BUDGET_SLOTS]
+    uint32_t retries[BUDGET_SLOTS]
+    uint64_t retried
+    uint64_t refused               # for want of budget
+    uint64_t ejections
+    uint8_t pad[64]
+
+cdef struct cshare_t:              # process-wide state of a cluster, by name; outlives plans, and is the registry's
+    int32_t refs
+    int32_t connections            # these four by all workers (atomic)
+    int32_t pending
+    int32_t requests
+    int32_t n_out                  # endpoints that are ejected
+    uint8_t pad[64]
+    cwork_t works[1]               # one per worker
+
 cdef struct endpoint_t:            # process-wide, outlives plans; the registry frees it when no plan names it
     lb_endpoint_t shared           # first: balancers see it
+    int32_t failures               # in a row (atomic)
+    int32_t trial                  # 1 while one stream tries an ejected endpoint (atomic)
+    uint32_t n_outs                # ejections in a row
+    uint64_t out_until             # ns; 0: not ejected (atomic)
+    cshare_t *share
     int32_t refs
     bint is_self                   # a listener of this proxy
     bint is_loop                   # leads back to itself over tcp listeners alone
@@ -141,6 +167,17 @@ cdef struct cluster_t:
     uint32_t schedule_len
     uint32_t (*pick)(balance_call_t *) noexcept nogil
     bint uses_ewma
+    cshare_t *share
+    int32_t max_connections
+    int32_t max_pending
+    int32_t max_requests
+    bint any_retry                 # no budget
+    uint32_t budget_percent        # of the requests of the window
+    uint32_t budget_min            # so many in a window always
+    int32_t out_after              # failures in a row; 0: ejection is off
+    uint32_t out_percent
+    uint64_t out_base_ns
+    uint64_t out_max_ns
     uint64_t connect_timeout_ns
     uint64_t idle_ns
     uint32_t *turns                # one per worker, a cache line apart
@@ -299,6 +336,11 @@ cdef struct stream_t:
     bint hold_all                  # hold has everything that was sent so far
     bint idempotent
     bint counted_in_flight
+    bint counted_request           # in the cluster's share
+    bint counted_pending
+    bint waiting                   # in its pool's queue for a conn
+    bint judged                    # its endpoint knows how the attempt went
+    bint trial                     # the one request that an ejected endpoint gets
     uint16_t status
     worker_t *w
     conn_t *down
@@ -317,7 +359,7 @@ cdef struct stream_t:
     tnode_t timer                  # of the route's timeout
     buf_t *hold                    # request as sent: head, perhaps body
     flow_t flow[2]
-    stream_t *link                 # dead list
+    stream_t *link                 # dead list; while waiting, the queue
 
 cdef enum msg_type:
     MSG_PLAN = 1

@@ -113,6 +113,8 @@ cdef void on_response(stream_t *s, uint8_t *p, size_t head_len, size_t n) noexce
     if h.status == 101:
         on_switch(s, p, head_len, n)
         return
+    if s.trial and not is_failure(h.status, 0):
+        endpoint_good(s)
     if s.cluster.uses_ewma:
         ewma_observe(&s.endpoint.shared, s.first_ns - s.sent_ns, w.now)
     s.keep_up = not h.flags & H1_F_CLOSE and h.body != H1_BODY_CLOSE
@@ -186,6 +188,8 @@ cdef void on_switch(stream_t *s, uint8_t *p, size_t head_len, size_t n) noexcept
     if m == 0:
         stream_error(s, E_UPSTREAM_HEAD_TOO_LARGE)
         return
+    if s.trial:
+        endpoint_good(s)
     s.status = 101
     s.keep_down = False
     timer_disarm(w, &s.timer)              # the route's timeout is for an answer, and this was it

@@ -109,13 +109,33 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     labels: Dict[str, str]
 
 
+class ClusterLimits(Struct, frozen=True, kw_only=True):
+    connections: int
+    pending: int
+    requests: int
+
+
+class RetryBudget(Struct, frozen=True, kw_only=True):
+    percent: int
+    min_per_second: int
+
+
+class Outlier(Struct, frozen=True, kw_only=True):
+    consecutive_failures: int
+    base_ejection_time: float
+    max_ejection_time: float
+    max_ejection_percent: int
+
+
 class Cluster(Struct, frozen=True, kw_only=True):
     name: str
     protocol: str
     balance: str                                # one of tables.options.BALANCERS, or a registered name
     connect_timeout: float
     idle_timeout: float
-    outlier: bool
+    limits: ClusterLimits
+    retry_budget: Optional[RetryBudget]         # None: off
+    outlier: Optional[Outlier]                  # None: off
     endpoints: List[Endpoint]
 
 

@@ -25,6 +25,7 @@ FORBIDDEN = {
 ALIASED_NAMES = {name.replace("-", "_") for name in FORBIDDEN if "-" in name}
 KNOWN_METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"}
 MODELS = {"timeouts": config.Timeouts, "limits": config.Limits, "split": config.Split, "redirect": config.Redirect,
+          "cluster_limits": config.ClusterLimits, "retry_budget": config.RetryBudget, "outlier": config.Outlier,
           "direct_response": config.DirectResponse, "rewrite": config.Rewrite, "header_edit": config.HeaderEdit, "match": config.Match}
 
 
@@ -247,10 +248,13 @@ class Walk:
             return self.fault(path, "not_built", f"`{path[-1]}: {text}` is not built yet")
         return self.fault(path, "value", f"expected {' or '.join(kind[1])}, found {kind_of(value)}" + self.did_you_mean(text, kind[1]))
 
-    def read_off(self, kind, value, path):
-        if value is False or (type(value) is Plain and value == "false"):
-            return False
-        return self.fault(path, "not_built", f"`{path[-1]}` is not built yet; only `false` is accepted")
+    def read_switch(self, kind, value, path):
+        """`false`: off, None. `true`: the section with its defaults."""
+        if type(value) is dict:
+            return self.read_section(("section", kind[1]), value, path)
+        if type(value) is bool or (type(value) is Plain and value in ("true", "false")):
+            return self.read_section(("section", kind[1]), {}, path) if self.read_bool(kind, value, path) else None
+        return self.expected(path, f"true, false or a map ({', '.join(SECTIONS[kind[1]].options)})", value)
 
     def read_workers(self, kind, value, path):
         if isinstance(value, str) and value == "auto":

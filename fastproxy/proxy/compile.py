@@ -81,6 +81,10 @@ def tcp_idle_of(model):
 def cluster_of(one, tcp_idle):
     return {"name": one.name, "balance": one.balance, "tcp_idle_ns": ns(tcp_idle),
             "connect_timeout_ns": ns(one.connect_timeout), "idle_ns": ns(one.idle_timeout),
+            "limits": (one.limits.connections, one.limits.pending, one.limits.requests),
+            "retry_budget": (one.retry_budget.percent, one.retry_budget.min_per_second) if one.retry_budget else None,
+            "outlier": (one.outlier.consecutive_failures, ns(one.outlier.base_ejection_time), ns(one.outlier.max_ejection_time),
+                        one.outlier.max_ejection_percent) if one.outlier else None,
             "endpoints": [{"address": end.address, "weight": end.weight} for end in one.endpoints]}
 
 

@@ -122,6 +122,15 @@ def prometheus(proxy):
             ("fastproxy_upstream_in_flight", "gauge", "in_flight", "Requests and TCP connections running on a cluster.")):
         page.family(name, kind, about, [(where, sum(one.get(key, 0) for one in record["endpoints"])) for where, record in clusters])
     page.family("fastproxy_endpoints", "gauge", "Endpoints of a cluster.", [(where, len(record["endpoints"])) for where, record in clusters])
+    page.family("fastproxy_endpoints_ejected", "gauge", "Endpoints which are ejected.",
+                [(where, sum(one.get("ejected", False) for one in record["endpoints"])) for where, record in clusters])
+    page.family("fastproxy_ejections_total", "counter", "Ejections of endpoints.", [(where, record.get("ejections", 0)) for where, record in clusters])
+    page.family("fastproxy_retries_total", "counter", "Further attempts of requests: made, or refused for want of budget.",
+                [(f'{where},result="{result}"', record.get(key, 0)) for where, record in clusters
+                 for result, key in (("made", "retries"), ("refused", "retries_refused"))])
+    page.family("fastproxy_upstream_limit_remaining", "gauge", "How much is left of a limit of a cluster.",
+                [(f'{where},limit="{name}"', max(0, limit - record["used"][name])) for where, record in clusters
+                 for name, limit in record.get("limits", {}).items()])
 
     page.family("fastproxy_errors_total", "counter", "Failed and shed requests and connections, each once under its cause.",
                 [(labels(cause=cause), n) for cause, n in sorted(stats["errors"].items())])

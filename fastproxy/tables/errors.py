@@ -39,6 +39,7 @@ ERRORS = {
     "loop": (508, "downstream", "never", "loop: the request came back to this proxy too often"),
     # upstream
     "no_endpoint": (503, "upstream", "never", "no endpoint"),
+    "overflow": (503, "upstream", "never", "limit reached"),
     "connect_failure": (503, "upstream", "connect", "connect failed"),
     "connect_timeout": (503, "upstream", "connect", "connect timed out"),
     "upstream_reset": (502, "upstream", "stale", "upstream closed the connection before it answered"),

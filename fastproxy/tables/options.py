@@ -9,7 +9,7 @@ SECTIONS: section -> Section(about, options); a section is a map in the file. An
 The kinds, each with a reader in model/check.py and a schema in tools/gen_docs.py:
   bool · int(lo, hi) · duration(lo, hi) · size(lo, hi) · text(longest) · name · enum(built, not_built) · status(lo, hi)
   bind · address · host · host_pattern · scheme · path · path_matcher · method · token · matcher(what) · field_value
-  workers · off · via · balance · endpoints · endpoint · filter · ref(section) · section(name) · list(type, shortest) · map(what, type)
+  workers · switch(section) · via · balance · endpoints · endpoint · filter · ref(section) · section(name) · list(type, shortest) · map(what, type)
 """
 
 from collections import namedtuple
@@ -152,11 +152,28 @@ SECTIONS = {
         "connect_timeout": Option(("duration", "1ms", "10m"), "5s", "Envoy", "Until the connection stands; then another endpoint, or 503."),
         "idle_timeout": Option(("duration", "1ms", FOREVER), "1h", "Envoy", "A pooled connection unused for so long is closed. Set it below the endpoint's own keep-alive time."),
         "endpoints": Option(("endpoints",), REQUIRED, "", "Addresses, or maps with an `address`. `[]`: every request is answered 503."),
-        "outlier": Option(("off",), False, "ejection is not built yet", "Ejection of failing endpoints. Only `false` for now."),
+        "limits": Option(("section", "cluster_limits"), {}, "Envoy circuit_breakers", "How much may be under way at once; over it 503, cause `overflow`."),
+        "retry_budget": Option(("switch", "retry_budget"), {}, "Linkerd", "How many attempts may be made again. `false`: as many as it takes, three a request."),
+        "outlier": Option(("switch", "outlier"), {}, "Linkerd2", "Ejection of an endpoint that fails: a connect failure, a reset, a timeout, 502, 503 or 504. An application's 500 is none. `false`: off."),
         "tls": later("TLS to the endpoints."),
-        "limits": later("Connections, pending requests, requests, retries.", "Envoy circuit_breakers"),
         "health_check": later("Active health checks.", "Envoy"),
         "subsets": later("Endpoints by label.", "Envoy"),
+    }),
+    "cluster_limits": Section("Of the cluster, over all workers.", {
+        "connections": Option(("int", 1, 2147483647), 1024, "Envoy", "Open connections; over it requests wait for one that becomes free. A worker may always have one to each endpoint."),
+        "pending": Option(("int", 1, 2147483647), 1024, "Envoy", "Requests that wait for a connection."),
+        "requests": Option(("int", 1, 2147483647), 1024, "Envoy", "Requests under way."),
+        "retries": later("Retries under way; it comes with retries by condition.", "Envoy"),
+    }),
+    "retry_budget": Section("What was never sent, and an idempotent request that met a stale connection, is sent again within this share of the requests of the last 10 s.", {
+        "percent": Option(("int", 0, 100), 20, "Linkerd", "Of the requests."),
+        "min_per_second": Option(("int", 0, 1000000), 10, "Linkerd", "So many always."),
+    }),
+    "outlier": Section("When the time of an ejected endpoint is over it gets one request: if that fails too, it is out for twice the time.", {
+        "consecutive_failures": Option(("int", 1, 1000000), 7, "Linkerd2", "Failures in a row that eject it."),
+        "base_ejection_time": Option(("duration", "1ms", FOREVER), "1s", "Linkerd2", "How long the first time; up to half of it is added at random."),
+        "max_ejection_time": Option(("duration", "1ms", FOREVER), "60s", "Linkerd2", "How long at most, but for what is added at random."),
+        "max_ejection_percent": Option(("int", 0, 100), 50, "our choice; Envoy 10", "Of the cluster's endpoints, out at once. A lone endpoint is never ejected below 100."),
     }),
     "endpoint": Section("A string stands for `address`.", {
         "address": Option(("address",), REQUIRED, "", "`ip:port`, `\"[v6]:port\"` or `unix:/path`."),

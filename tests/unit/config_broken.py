@@ -214,7 +214,7 @@ NOT_BUILT = [
     (CLUSTER + "- {name: a, endpoints: [], protocol: auto}", "3:38", "clusters[0].protocol", "`protocol: auto` is not built yet"),
     (CLUSTER + "- {name: a, endpoints: [], balance: ring_hash}", "3:37", "clusters[0].balance", "`balance: ring_hash` is not built yet"),
     (CLUSTER + "- {name: a, endpoints: [], balance: emwa}", "3:37", "clusters[0].balance", "unknown balancer `emwa`; did you mean `ewma`?"),
-    (CLUSTER + "- {name: a, endpoints: [], outlier: {failures: 7}}", "3:37", "clusters[0].outlier", "`outlier` is not built yet; only `false` is accepted"),
+    (CLUSTER + "- {name: a, endpoints: [], outlier: {failures: 7}}", "3:47", "clusters[0].outlier.failures", "unknown key `failures`"),
     (CLUSTER + "- {name: a, endpoints: [], health_check: {path: /}}", "3:28", "clusters[0].health_check", "`health_check` is not built yet"),
     (CLUSTER + "- {name: a, endpoints: [], tls: {ca: a}}", "3:28", "clusters[0].tls", "`tls` is not built yet"),
     (CLUSTER + "- {name: a, endpoints: {dns: {name: a, port: 1}}}", "3:24", "clusters[0].endpoints", "`endpoints: {dns}` is not built yet"),
