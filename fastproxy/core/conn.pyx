@@ -163,8 +163,8 @@ cdef void ready_add(conn_t *c) noexcept nogil:
 
 
 cdef void conn_close(conn_t *c, bint hard) noexcept nogil:
-    """Closes the socket and gives back all that the conn owns but itself. hard: with a reset, so that a message cut
-    short cannot look whole."""
+    """Closes the socket and gives back all that the conn owns but itself. hard, or with bytes still to be sent: with a
+    reset, so that a message cut short cannot look whole."""
     cdef worker_t *w = c.w
     cdef linger how
     cdef wlistener_t *wl
@@ -172,7 +172,7 @@ cdef void conn_close(conn_t *c, bint hard) noexcept nogil:
         return
     if c.state == C_POOLED:
         pool_remove(c)
-    if hard and c.fd >= 0:
+    if (hard or c.out != NULL) and c.fd >= 0:
         how.l_onoff, how.l_linger = 1, 0
         setsockopt(c.fd, SOL_SOCKET, SO_LINGER, &how, sizeof(how))
     if c.fd >= 0:

@@ -10,10 +10,10 @@ cdef void down_event(conn_t *c, uint32_t events) noexcept nogil:
         if not conn_flush(c):
             down_gone(c)
             return
-        if c.out == NULL:
-            if c.state == C_FLUSH:
-                linger_begin(c)
-                return
+        down_moved(c)
+        if c.out == NULL and c.state == C_FLUSH:
+            linger_begin(c)
+            return
     if s != NULL and events & EPOLLOUT and s.state >= S_RESPOND and c.out == NULL:
         pump(s, RSP)
         if c.state == C_DEAD:
@@ -30,6 +30,15 @@ cdef void down_event(conn_t *c, uint32_t events) noexcept nogil:
             down_check_abort(c)
     elif c.state == C_LINGER or c.state == C_FLUSH:
         linger_read(c)
+
+
+cdef void down_moved(conn_t *c) noexcept nogil:
+    """Some of what waited went: the time without progress begins anew."""
+    cdef lconf_t *conf = c.w.plan.plan.listeners[c.slot]
+    if c.state == C_IDLE and c.out == NULL and conf != NULL:
+        set_deadline(c, conf.idle_ns)      # all answered, and taken
+    else:
+        set_deadline(c, c.idle_ns)
 
 
 cdef void down_check_abort(conn_t *c) noexcept nogil:
@@ -65,7 +74,7 @@ cdef void down_read(conn_t *c) noexcept nogil:
         b = c.inb                          # pipelined heads are parsed where they lie
         c.inb = NULL
         down_process(c, buf_at(b), buf_len(b), b)
-        if c.state != C_IDLE:
+        if c.state != C_IDLE or c.out != NULL:
             return
     if not c.ev & EV_IN:
         return
@@ -97,7 +106,7 @@ cdef void down_process(conn_t *c, uint8_t *p, size_t n, buf_t *b) noexcept nogil
     cdef lconf_t *conf
     cdef int got
     cdef size_t used
-    while c.state == C_IDLE and n > 0:
+    while c.state == C_IDLE and n > 0 and c.out == NULL:
         conf = w.plan.plan.listeners[c.slot]
         if conf == NULL or not conf.http:
             conn_close(c, False)
@@ -151,7 +160,7 @@ cdef void down_next(conn_t *c) noexcept nogil:
     if conf == NULL or c.w.draining:
         down_close(c, False)
         return
-    set_deadline(c, conf.idle_ns)
+    set_deadline(c, conf.idle_ns if c.out == NULL else c.idle_ns)
     if c.inb != NULL or c.ev & EV_IN:
         ready_add(c)
 
@@ -160,15 +169,16 @@ cdef void down_close(conn_t *c, bint more) noexcept nogil:
     """Closes once all is sent. Unread bytes would make the kernel reset the conn and with it the answer, so if more may
     come it is read and thrown away, within bounds (RFC 9112 9.6)."""
     c.stream = NULL
-    if not more and c.out == NULL and c.inb == NULL and not c.ev & EV_IN:
-        conn_close(c, False)
+    if c.torn or not more and c.out == NULL and c.inb == NULL and not c.ev & EV_IN:
+        conn_close(c, c.torn)
         return
     c.state = C_FLUSH
     put_buf(c.w, c.inb)
     c.inb = NULL
-    set_deadline(c, LINGER_NS)
     if c.out == NULL:
         linger_begin(c)
+    else:
+        set_deadline(c, c.idle_ns)
 
 
 cdef void linger_begin(conn_t *c) noexcept nogil:
@@ -212,4 +222,4 @@ cdef void down_refuse(conn_t *c, uint32_t cause) noexcept nogil:
     if conn_send(c, w.tx, n):
         down_close(c, True)
     else:
-        conn_close(c, False)
+        conn_close(c, c.torn)

@@ -57,13 +57,14 @@ cdef void pump(stream_t *s, int way) noexcept nogil:
                 return
             moved = True
             continue
+        if budget <= 0 and src.ev & EV_IN:
+            ready_add(src)
+            break
         if src.inb != NULL:
+            budget -= RX_READ                # what it reads beside the kept bytes
             got = pump_kept(s, way, f, src, dst)
         else:
             if not src.ev & EV_IN:
-                break
-            if budget <= 0:
-                ready_add(src)
                 break
             if f.bulk and (f.kind == H1_BODY_TUNNEL or f.kind == H1_BODY_CLOSE or (f.kind == H1_BODY_LENGTH and f.left >= SPLICE_MIN)):
                 got = splice_in(s, way, f, src)
@@ -93,10 +94,13 @@ cdef void pump(stream_t *s, int way) noexcept nogil:
             return
         moved = True
     if moved:
-        set_deadline(s.down, s.conf.idle_ns if s.tcp else s.conf.stream_idle_ns)
+        set_deadline(s.down, s.down.idle_ns)
         if way == REQ and f.done and s.state != S_TUNNEL and s.route.timeout_ns:
             arm_timeout(s)
-    if f.done and dst.out == NULL and f.pipe == NULL or f.done and way == RSP:
+    if f.done and way == REQ and s.state <= S_RESPOND:
+        if src.ev & EV_FIN:                  # seen together with the last bytes: no other event tells of it
+            down_check_abort(src)
+    elif f.done and (way == RSP or dst.out == NULL and f.pipe == NULL):
         pump_done(s, way)
 
 
@@ -166,9 +170,10 @@ cdef int64_t pump_bytes(stream_t *s, int way, flow_t *f, conn_t *src, conn_t *ds
     if kept and not conn_send(dst, p, kept):
         if way == RSP or f.kind == H1_BODY_TUNNEL:
             return -2
-        s.up_broken = True                   # an answer may be there already: it is read first
-        dst.ev |= EV_IN
-        ready_add(dst)
+        if dst.torn:
+            stream_error(s, E_OVERLOAD)
+            return -3
+        up_deaf(s)
         return 1
     if used == 0 and not f.done:
         return need_more(s, src) if src.ev & EV_IN else -1
@@ -186,6 +191,7 @@ cdef int64_t need_more(stream_t *s, conn_t *src) noexcept nogil:
     if errno == EAGAIN or errno == EINTR:
         src.ev &= ~EV_IN
         return -1
+    src.ev |= EV_ERR
     return -2
 
 
@@ -208,7 +214,14 @@ cdef void pump_broken(stream_t *s, int way) noexcept nogil:
     elif way == RSP or s.state == S_TUNNEL:
         stream_abort(s, E_UPSTREAM_CUT)
     else:
-        stream_abort(s, E_CLIENT_ABORT)
+        up_deaf(s)
+
+
+cdef void up_deaf(stream_t *s) noexcept nogil:
+    """The upstream takes no more of the request. An answer may be there already: it is read first."""
+    s.up_broken = True
+    s.up.ev |= EV_IN
+    ready_add(s.up)
 
 
 cdef void pump_done(stream_t *s, int way) noexcept nogil:

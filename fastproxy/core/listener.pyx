@@ -34,7 +34,7 @@ cdef void accepted(worker_t *w, wlistener_t *wl, lconf_t *conf, int fd, sockaddr
         close(fd)
         return
     c.kind, c.state, c.fd, c.slot = K_DOWN, C_IDLE, fd, wl.slot
-    c.opened_ns = w.now
+    c.opened_ns, c.idle_ns = w.now, conf.stream_idle_ns
     c.ip_len = address_text(addr, c.ip)
     fp_count(&w.n_down, 1)
     fp_count(&w.accepts, 1)

@@ -183,6 +183,8 @@ cdef void up_failed(conn_t *c, uint32_t cause) noexcept nogil:
     cdef epool_t *pool = &c.endpoint.pools[w.index]
     cdef bint dialled = c.state == C_CONNECTING
     cdef bint stale = not dialled and c.reused and not c.torn and s.hold_all and s.idempotent and s.first_ns == 0
+    if c.torn:
+        cause = E_OVERLOAD
     if dialled:
         fp_count(&pool.connect_failures, 1)
         pool.last_error = cause

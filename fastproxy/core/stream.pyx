@@ -26,7 +26,8 @@ cdef stream_t *stream_open(conn_t *c, lconf_t *conf) noexcept nogil:
     s.series = conf.series
     c.stream = s
     c.state = C_BUSY
-    set_deadline(c, conf.stream_idle_ns if conf.http else conf.idle_ns)
+    c.idle_ns = conf.stream_idle_ns if conf.http else conf.idle_ns
+    set_deadline(c, c.idle_ns)
     return s
 
 

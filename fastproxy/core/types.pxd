@@ -300,7 +300,7 @@ cdef struct conn_t:
     conn_t *pnext                  # up: in its pool
     conn_t *pprev
     endpoint_t *endpoint           # up
-    uint64_t idle_ns               # up
+    uint64_t idle_ns               # up: in its pool; down: while bytes wait to be moved
     uint64_t opened_ns
     uint32_t slot                  # down: the listener's
     uint32_t lingered

@@ -17,7 +17,12 @@ cdef void up_event(conn_t *c, uint32_t events) noexcept nogil:
             return
     if c.out != NULL and events & EPOLLOUT:
         if not conn_flush(c):
-            s.up_broken = True             # an answer may have come before the end
+            if s.state == S_TUNNEL:
+                stream_abort(s, E_UPSTREAM_CUT)
+                return
+            up_deaf(s)
+        else:
+            down_moved(s.down)
     if events & EPOLLOUT and c.out == NULL and s.state != S_DIAL and (s.state == S_TUNNEL or not s.flow[REQ].done):
         pump(s, REQ)
         if s.state == S_DONE or s.up != c:
