@@ -41,7 +41,7 @@ async def main(folder):
         async def on_connection(reader, writer):
             try:
                 await origin(name, reader, writer)
-            except asyncio.IncompleteReadError:
+            except (asyncio.IncompleteReadError, asyncio.CancelledError):  # the conn ended, or the program
                 writer.close()
         server = await asyncio.start_server(on_connection, "127.0.0.1", 0)
         return '"127.0.0.1:%d"' % server.sockets[0].getsockname()[1]

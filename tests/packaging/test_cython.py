@@ -48,6 +48,7 @@ def test_in_a_program(site, tmp_path):
     assert done.stdout.splitlines() == [
         "without the key      401", "with a wrong one     401", *["with the key         200 first for cassim"] * 3,
         "while first is busy  200 second for cassim", "the slow one         200 first for cassim", "passed, refused      5 2"], done.stderr
+    assert done.stderr == ""
 
 
 def test_under_the_command(site, proxy, origin):
