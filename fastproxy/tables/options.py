@@ -58,7 +58,8 @@ SECTIONS = {
         "request_id": Option(("bool",), True, "Envoy generate_request_id", "Give a request without `X-Request-Id` one. `http` only."),
         "via": Option(("via",), False, "Envoy",
                       "Append `Via`. `true` names the proxy `fastproxy`; a word names it that. `http` only."),
-        "filters": Option(("list", ("filter",), 0), [], "", "Filters of compiled extensions, by the name they are registered under, in the order given. `http` only."),
+        "filters": Option(("list", ("filter",), 0), [], "", "Filters of compiled extensions, by the name they are registered under, in the order given. "
+                          "An installed package that has one under the entry points `fastproxy.filters` is imported for it. `http` only."),
         "tls": later("TLS on the listener."),
         "chains": later("Filter chains: several protocols or certificates on one address.", "Envoy"),
         "original_destination": later("Transparent proxying.", "Envoy"),
@@ -148,7 +149,7 @@ SECTIONS = {
     "cluster": Section("Endpoints that do the same.", {
         "name": Option(("name",), REQUIRED, "", "Unique among the clusters; the label `cluster` of metrics."),
         "protocol": Option(("enum", {"http1": "HTTP/1.1"}, {"http2": "HTTP/2", "auto": "the best that the endpoint speaks"}), "http1", "Envoy", "What the endpoints speak. Of no effect under a `tcp` listener."),
-        "balance": Option(("balance",), "ewma", "Linkerd", "How an endpoint is chosen. `{name: NAME}` is a balancer of a compiled extension."),
+        "balance": Option(("balance",), "ewma", "Linkerd", "How an endpoint is chosen. `{name: NAME}` is a balancer of a compiled extension (entry points `fastproxy.balancers`)."),
         "connect_timeout": Option(("duration", "1ms", "10m"), "5s", "Envoy", "Until the connection stands; then another endpoint, or 503."),
         "idle_timeout": Option(("duration", "1ms", FOREVER), "1h", "Envoy", "A pooled connection unused for so long is closed. Set it below the endpoint's own keep-alive time."),
         "endpoints": Option(("endpoints",), REQUIRED, "", "Addresses, or maps with an `address`. `[]`: every request is answered 503."),
