@@ -79,7 +79,7 @@ def main():
         passed, failed = passed + good, failed + bad
     command = package()
     if command:
-        good, bad = suite("installed", ["packaging"], FASTPROXY=str(command))
+        good, bad = suite("installed", ["packaging", "reg/lifecycle"], FASTPROXY=str(command))
         passed, failed = passed + good, failed + bad
     else:
         faults.append("the package")
