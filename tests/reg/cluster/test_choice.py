@@ -48,7 +48,7 @@ def load(proxy, total, clients):
 
 @pytest.mark.parametrize("clients", [1, 64])
 def test_split_90_10(proxy, origin, clients):
-    a, b, c = (origin() for _ in range(3))
+    a, b, c = origin(), origin(kind="tcp6"), origin()
     load(proxy(SPLIT, a=a.address, b=b.address, c=c.address), 10000, clients)
     assert len(a.requests) + len(b.requests) == 10000 and not c.requests
     assert abs(len(a.requests) - 9000) <= 120  # 4 sigma

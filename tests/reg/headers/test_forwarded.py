@@ -2,20 +2,24 @@
 
 import re
 
+import pytest
+
 from harness import serve
 
 CONFIG = """
 listeners:
   - {name: web, bind: "127.0.0.1:0", protocol: http, routes: [{cluster: app}]}
+  - {name: web6, bind: "[::1]:0", protocol: http, routes: [{cluster: app}]}
 clusters:
   - {name: app, endpoints: ["$app"]}
 """
 
-def test_added_when_absent(proxy, origin):
+@pytest.mark.parametrize("listener, address", [("web", b"127.0.0.1"), ("web6", b"::1")])
+def test_added_when_absent(proxy, origin, listener, address):
     app = origin()
-    proxy(CONFIG, app=app.address).get()
+    proxy(CONFIG, app=app.address).get(listener=listener)
     request = app.requests[0]
-    assert request.all(b"x-forwarded-for") == [b"127.0.0.1"]
+    assert request.all(b"x-forwarded-for") == [address]
     assert request.all(b"x-forwarded-proto") == [b"http"]
     assert re.fullmatch(rb"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", request.get(b"x-request-id"))
     assert not request.all(b"via")

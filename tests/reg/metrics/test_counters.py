@@ -26,18 +26,20 @@ MIB = 2**20
 
 def test_1000_requests_7_failures(proxy, origin):
     app = origin(serve(lambda request, conn: OK.replace(b"200 OK", b"500 No") if request.target == b"/bad" else OK))
-    one = proxy(CONFIG, app=app.address)
-    with one.connect() as client:
+    inner = proxy(CONFIG, app=app.address)
+    outer = proxy(CONFIG, app=inner.addresses["web"])
+    with outer.connect() as client:
         for i in range(1000):
             client.get("/bad" if i % 143 == 1 else "/")
     assert len(app.requests) == 1000
-    wait_for(lambda: one.metric("fastproxy_requests_total", route="all") == 1000)
-    assert one.metric("fastproxy_requests_total", listener="web", cluster="app", status_class="2xx") == 993
-    assert one.metric("fastproxy_requests_total", listener="web", cluster="app", status_class="5xx") == 7
-    for name in ("request_duration", "request_first_byte"):
-        assert one.metric(f"fastproxy_{name}_seconds_count", route="all") == one.metric(f"fastproxy_{name}_seconds_bucket", route="all", le="+Inf") == 1000
-    assert one.metric("fastproxy_upstream_requests_total", cluster="app") == 1000 and not one.metric("fastproxy_errors_total")
-    assert one.metric("fastproxy_response_bytes_total", route="all") == 1000 * 3
+    for one in (outer, inner):
+        wait_for(lambda: one.metric("fastproxy_requests_total", route="all") == 1000)
+        assert one.metric("fastproxy_requests_total", listener="web", cluster="app", status_class="2xx") == 993
+        assert one.metric("fastproxy_requests_total", listener="web", cluster="app", status_class="5xx") == 7
+        for name in ("request_duration", "request_first_byte"):
+            assert one.metric(f"fastproxy_{name}_seconds_count", route="all") == one.metric(f"fastproxy_{name}_seconds_bucket", route="all", le="+Inf") == 1000
+        assert one.metric("fastproxy_upstream_requests_total", cluster="app") == 1000 and not one.metric("fastproxy_errors_total")
+        assert one.metric("fastproxy_response_bytes_total", route="all") == 1000 * 3
 
 
 def test_time_to_first_byte_is_the_clients(proxy):
