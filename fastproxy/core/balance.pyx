@@ -87,7 +87,7 @@ cdef bint pick_endpoint(stream_t *s) noexcept nogil:
         call.endpoints = <lb_endpoint_t **>cluster.endpoints
         call.weights = cluster.weights
         call.schedule, call.schedule_len = cluster.schedule, cluster.schedule_len
-        call.turn = cluster.turns + 16 * w.index
+        call.turn = &cluster.share.works[w.index].turn
         if s.attempts:
             turn = call.turn[0]           # another attempt takes no turn: of two endpoints the dead one would have every first
             call.turn = &turn

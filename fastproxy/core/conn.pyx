@@ -183,6 +183,8 @@ cdef void conn_close(conn_t *c, bint hard) noexcept nogil:
     put_buf(w, c.out)
     c.inb = c.out = NULL
     c.state = C_DEAD
+    if w.sweep == c:
+        w.sweep = c.next
     if c.prev != NULL:
         c.prev.next = c.next
     else:

@@ -1,5 +1,6 @@
 # The data plane as Python sees it: one `Core` is one proxy's workers. Nothing here is on a request's way.
 
+cimport cython as _cython
 import os as _os
 import weakref as _weakref
 
@@ -16,6 +17,20 @@ def _after_fork_in_child():
 _os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+cdef class Core
+
+
+@_cython.no_gc_clear
+cdef class Part:
+    """A compiled part, which roots can share: made by Core.cluster, .table and .listener, and kept alive while this is."""
+    cdef part_t *c
+    cdef Core core
+
+    def __dealloc__(self):
+        if self.c != NULL:
+            self.core.drop_part(self.c)
+
+
 cdef class Core:
     """The workers of one proxy. `workers`: threads; 0: the caller polls fileno() and calls turn() when it is readable.
 
@@ -23,7 +38,6 @@ cdef class Core:
     cdef core_t c
     cdef uint32_t threads
     cdef Registry registry
-    cdef dict plans                    # address of plan_t -> [(cluster, address, endpoint)]
     cdef object slots
     cdef plan_t *current
     cdef bint closed
@@ -38,7 +52,7 @@ cdef class Core:
         self.c.n_workers = max(1, workers)
         pthread_mutex_init(&self.c.lock, NULL)
         self.registry = Registry(self.c.n_workers)
-        self.plans, self.slots = {}, set()
+        self.slots = set()
         self.c.workers = <worker_t **>calloc(self.c.n_workers, sizeof(worker_t *))
         if self.c.workers == NULL:
             raise MemoryError
@@ -113,30 +127,163 @@ cdef class Core:
                 streams += fp_load(&self.c.workers[i].n_streams)
         return {"conns": conns, "streams": streams}
 
-    def apply(self, dict desc):
-        """Compiles a description (proxy/compile.py) and hands it to the workers. ValueError: nothing has changed."""
-        cdef plan_t *plan
+    def cluster(self, dict row):
+        """Compiles a cluster (compile.cluster_of). ValueError if an address or its balancer cannot be had."""
+        cdef Part part = self.part(PART_CLUSTER, sizeof(cluster_t))
+        self.build_cluster(<cluster_t *>part.c, row)
+        return part
+
+    def table(self, dict row):
+        """Compiles the routes of a listener (compile.table_of)."""
+        cdef Part part = self.part(PART_TABLE, sizeof(table_t))
+        cdef table_t *table = <table_t *>part.c
+        cdef list actions = row["actions"]
+        cdef void **ways
         cdef uint32_t i
+        table.routes = <route_t *>arena_take(part.c, (len(actions) + 1) * sizeof(route_t))
+        ways = <void **>arena_take(part.c, (len(actions) + 1) * sizeof(void *))
+        for i in range(len(actions)):
+            ways[i] = table.routes + i
+            self.build_route(part.c, table.routes + i, actions[i])
+        table.found = table_build(row, ways)
+        return part
+
+    def listener(self, dict row, Part table=None):
+        """Compiles a listener (compile.listener_of), with its table for `http`."""
+        cdef Part part = self.part(PART_LISTENER, sizeof(lconf_t))
+        cdef lconf_t *conf = <lconf_t *>part.c
+        self.build_listener(conf, row)
+        if table is not None:
+            conf.table = <table_t *>table.c
+            fp_ref_add(&table.c.refs, 1)
+        return part
+
+    def apply(self, list clusters, list listeners):
+        """Hands a root to the workers: the Parts of clusters by number (None: not in use), of listeners as (slot, Part).
+        MemoryError: nothing has changed."""
+        cdef plan_t *plan
+        cdef Part part
+        cdef uint32_t i, n = <uint32_t>len(clusters)
         self.check()
         self.reap()
-        plan = <plan_t *>calloc(1, sizeof(plan_t))
+        plan = <plan_t *>calloc(1, sizeof(plan_t) + n * sizeof(cluster_t *))
         if plan == NULL:
             raise MemoryError
-        self.plans[<size_t>plan] = []
+        plan.n_clusters = n
         try:
-            self.build(plan, desc)
-        except BaseException:
-            self.retire(plan)
-            raise
-        plan.generation = self.c.generation + 1
-        plan.refs = <int32_t>self.c.n_workers
-        try:
+            for i in range(n):
+                part = clusters[i]
+                if part is not None:
+                    fp_ref_add(&part.c.refs, 1)
+                    plan.clusters[i] = <cluster_t *>part.c
+            for slot, part in listeners:
+                if not 0 <= slot < MAX_LISTENERS:
+                    raise ValueError(f"slot {slot} is not from 0 to {MAX_LISTENERS - 1}")
+                fp_ref_add(&part.c.refs, 1)
+                plan.listeners[<uint32_t>slot] = <lconf_t *>part.c
+            self.find_gone(plan)
+            plan.generation = self.c.generation + 1
+            plan.refs = <int32_t>self.c.n_workers
             self.tell(MSG_PLAN, plan, None, 0, False)
         except BaseException:
-            self.retire(plan)
+            for i in range(plan.n_gone):
+                fp_atomic_store32(&plan.gone[i].gone, 0)
+            self.free_plan(plan)
             raise
         self.c.generation += 1
         self.current = plan
+
+    cdef find_gone(self, plan_t *plan):
+        """Endpoints that were in the root before and are in this one no more; `gone` says so of each, from here on."""
+        cdef plan_t *old = self.current
+        cdef cluster_t *was
+        cdef cluster_t *now
+        cdef uint32_t i, j, n, most = 0
+        if old == NULL:
+            return
+        n = max(old.n_clusters, plan.n_clusters)
+        for i in range(old.n_clusters):
+            was = old.clusters[i]
+            now = plan.clusters[i] if i < plan.n_clusters else NULL
+            if was != NULL and was != now:
+                for j in range(was.n):
+                    fp_atomic_store32(&was.endpoints[j].gone, 1)
+                most += was.n
+        for i in range(plan.n_clusters):
+            now = plan.clusters[i]
+            if now != NULL and (i >= old.n_clusters or now != old.clusters[i]):
+                for j in range(now.n):
+                    fp_atomic_store32(&now.endpoints[j].gone, 0)
+        if most == 0:
+            return
+        plan.gone = <endpoint_t **>calloc(most, sizeof(endpoint_t *))
+        if plan.gone == NULL:
+            raise MemoryError
+        for i in range(old.n_clusters):
+            was = old.clusters[i]
+            if was != NULL and (i >= plan.n_clusters or was != plan.clusters[i]):
+                for j in range(was.n):
+                    if fp_atomic_load32(&was.endpoints[j].gone):
+                        plan.gone[plan.n_gone] = was.endpoints[j]
+                        plan.n_gone += 1
+
+    def mark(self, str cluster, str address, bint is_self, bint is_loop):
+        """Whether an endpoint leads back to this proxy (proxy/loops.py)."""
+        cdef endpoint_t *ep = <endpoint_t *><size_t>self.registry.known.get((cluster, address), 0)
+        if ep != NULL:
+            fp_atomic_store32(&ep.is_self, is_self)
+            fp_atomic_store32(&ep.is_loop, is_loop)
+
+    cdef Part part(self, part_kind kind, size_t size):
+        cdef Part out
+        self.check()
+        out = Part.__new__(Part)
+        out.core = self
+        out.c = <part_t *>calloc(1, size)
+        if out.c == NULL:
+            raise MemoryError
+        out.c.refs, out.c.kind = 1, kind
+        return out
+
+    cdef void drop_part(self, part_t *part):
+        if fp_ref_add(&part.refs, -1) == 0:
+            self.free_part(part)
+
+    cdef void free_part(self, part_t *part):
+        cdef cluster_t *cluster
+        cdef table_t *table
+        cdef arena_t *block
+        cdef uint32_t i
+        if part.kind == PART_CLUSTER:
+            cluster = <cluster_t *>part
+            if cluster.share != NULL:
+                name = cluster.name[:cluster.name_len].decode()
+                for i in range(cluster.n):
+                    self.registry.drop(name, cluster.endpoints[i].text[:cluster.endpoints[i].text_len].decode(), cluster.endpoints[i])
+                self.registry.put_share(name, cluster.share)
+        elif part.kind == PART_TABLE:
+            table = <table_t *>part
+            if table.found != NULL:
+                table_free(table.found)
+        elif (<lconf_t *>part).table != NULL:
+            self.drop_part(&(<lconf_t *>part).table.part)
+        while part.arena != NULL:
+            block = part.arena
+            part.arena = block.next
+            free(block)
+        free(part)
+
+    cdef void free_plan(self, plan_t *plan):
+        """A root that no worker holds, and the parts that nobody else has."""
+        cdef uint32_t i
+        for i in range(plan.n_clusters):
+            if plan.clusters[i] != NULL:
+                self.drop_part(&plan.clusters[i].part)
+        for i in range(MAX_LISTENERS):
+            if plan.listeners[i] != NULL:
+                self.drop_part(&plan.listeners[i].part)
+        free(plan.gone)
+        free(plan)
 
     def settled(self):
         """Whether every worker runs what was last applied: until then a request may still meet the plan before."""
@@ -170,85 +317,52 @@ cdef class Core:
             msg.fd = fds[i] if fds is not None else -1
             post(self.c.workers[i], msg)
 
-    cdef build(self, plan_t *plan, dict desc):
-        cdef uint32_t i, j, n
-        cdef cluster_t *cluster
-        cdef route_t *route
-        cdef lconf_t *conf
-        cdef endpoint_t *ep
-        cdef text_t text
-        cdef void **ways
-        back = leads_back(desc["listeners"], desc["clusters"])
-        n = <uint32_t>sum(len(row["endpoints"]) for row in desc["clusters"])
-        plan.endpoints = <endpoint_t **>arena_take(plan, (n + 1) * sizeof(endpoint_t *))
-        plan.clusters = <cluster_t *>arena_take(plan, (len(desc["clusters"]) + 1) * sizeof(cluster_t))
-        for i, row in enumerate(desc["clusters"]):
-            cluster = plan.clusters + i
-            plan.n_clusters += 1
-            text = text_in(plan, row["name"].encode())
-            cluster.name, cluster.name_len = text.at, text.len
-            cluster.connect_timeout_ns, cluster.idle_ns = row["connect_timeout_ns"], row["idle_ns"]
-            self.set_balancer(cluster, row)
-            self.set_protection(plan, cluster, row)
-            rows = row["endpoints"]
-            cluster.n = <uint32_t>len(rows)
-            cluster.endpoints = plan.endpoints + plan.n_endpoints
-            cluster.turns = <uint32_t *>arena_take(plan, 64 * self.c.n_workers)
-            if not rows:
-                continue
-            cluster.weights = <uint32_t *>arena_take(plan, len(rows) * sizeof(uint32_t))
-            for j, end in enumerate(rows):
-                ep = self.registry.get(row["name"], end["address"])
-                self.plans[<size_t>plan].append((row["name"], end["address"], <size_t>ep))
-                plan.endpoints[plan.n_endpoints] = ep
-                plan.n_endpoints += 1
-                cluster.weights[j] = end["weight"]
-                what = back.get((i, j))
-                ep.is_self, ep.is_loop = what is not None, what == "loop"
-            order = smooth_order([end["weight"] for end in rows])
-            cluster.schedule = <uint32_t *>arena_take(plan, len(order) * sizeof(uint32_t))
-            cluster.schedule_len = <uint32_t>len(order)
-            for j in range(cluster.schedule_len):
-                cluster.schedule[j] = order[j]
-            for j in range(self.c.n_workers):
-                cluster.turns[16 * j] = j * cluster.schedule_len // self.c.n_workers
-        plan.routes = <route_t *>arena_take(plan, (len(desc["routes"]) + 1) * sizeof(route_t))
-        ways = <void **>arena_take(plan, (len(desc["routes"]) + 1) * sizeof(void *))
-        for i, row in enumerate(desc["routes"]):
-            ways[i] = plan.routes + i
-            self.build_route(plan, plan.routes + i, row)
-        plan.n_routes = <uint32_t>len(desc["routes"])
-        plan.tables = <route_table_t **>arena_take(plan, (len(desc["tables"]) + 1) * sizeof(route_table_t *))
-        for i, row in enumerate(desc["tables"]):
-            plan.tables[i] = table_build(row, ways)
-            plan.n_tables += 1
-        for row in desc["listeners"]:
-            if not 0 <= row["slot"] < MAX_LISTENERS:
-                raise ValueError(f"listener {row['name']}: slot {row['slot']}")
-            conf = <lconf_t *>arena_take(plan, sizeof(lconf_t))
-            plan.listeners[<uint32_t>row["slot"]] = conf
-            conf.name = text_in(plan, row["name"].encode()).at
-            conf.slot, conf.http, conf.series = row["slot"], row["protocol"] == "http", row["series"]
-            conf.head_timeout_ns, conf.stream_idle_ns, conf.idle_ns = row["head_timeout_ns"], row["stream_idle_ns"], row["idle_ns"]
-            conf.body_bytes = row["body_bytes"]
-            conf.limits.head_bytes, conf.limits.line_bytes, conf.limits.fields = row["head_bytes"], row["line_bytes"], row["fields"]
-            if conf.limits.head_bytes > 65536 or conf.limits.fields > H1_MAX_FIELDS:
-                raise ValueError(f"listener {row['name']}: head_bytes over 64 KiB, or fields over {H1_MAX_FIELDS}")
-            conf.x_forwarded, conf.request_id = row["x_forwarded"], row["request_id"]
-            conf.via = text_in(plan, row["via"])
-            if row["table"] is not None:
-                conf.table = plan.tables[<uint32_t>row["table"]]
-            if row["cluster"] is not None:
-                conf.cluster = plan.clusters + <uint32_t>row["cluster"]
-            names = row["filters"]
-            conf.filters = <filter_ops_t *>arena_take(plan, (len(names) + 1) * sizeof(filter_ops_t))
-            for name in names:
-                if name not in FILTERS:
-                    raise ValueError(f"listener {row['name']}: no filter `{name}` is registered")
-                on_request, state = FILTERS[name]
-                conf.filters[conf.n_filters].on_request = <int (*)(void *, filter_call_t *) noexcept nogil><size_t>on_request
-                conf.filters[conf.n_filters].state = <void *><size_t>state
-                conf.n_filters += 1
+    cdef build_cluster(self, cluster_t *cluster, dict row):
+        cdef part_t *part = &cluster.part
+        cdef list rows = row["endpoints"], order
+        cdef uint32_t j
+        cdef text_t text = text_in(part, row["name"].encode())
+        cluster.name, cluster.name_len = text.at, text.len
+        cluster.share = self.registry.take_share(row["name"])
+        cluster.connect_timeout_ns, cluster.idle_ns = row["connect_timeout_ns"], row["idle_ns"]
+        self.set_balancer(cluster, row)
+        self.set_protection(cluster, row)
+        if not rows:
+            return
+        cluster.endpoints = <endpoint_t **>arena_take(part, len(rows) * sizeof(endpoint_t *))
+        cluster.weights = <uint32_t *>arena_take(part, len(rows) * sizeof(uint32_t))
+        for end in rows:
+            cluster.endpoints[cluster.n] = self.registry.get(row["name"], end["address"])
+            cluster.weights[cluster.n] = end["weight"]
+            cluster.n += 1
+        order = smooth_order([end["weight"] for end in rows])
+        cluster.schedule = <uint32_t *>arena_take(part, len(order) * sizeof(uint32_t))
+        cluster.schedule_len = <uint32_t>len(order)
+        for j in range(cluster.schedule_len):
+            cluster.schedule[j] = order[j]
+
+    cdef build_listener(self, lconf_t *conf, dict row):
+        cdef part_t *part = &conf.part
+        cdef list names = row["filters"]
+        conf.name = text_in(part, row["name"].encode()).at
+        conf.slot, conf.http, conf.series = row["slot"], row["protocol"] == "http", row["series"]
+        conf.head_timeout_ns, conf.stream_idle_ns, conf.idle_ns = row["head_timeout_ns"], row["stream_idle_ns"], row["idle_ns"]
+        conf.body_bytes = row["body_bytes"]
+        conf.limits.head_bytes, conf.limits.line_bytes, conf.limits.fields = row["head_bytes"], row["line_bytes"], row["fields"]
+        if conf.limits.head_bytes > 65536 or conf.limits.fields > H1_MAX_FIELDS:
+            raise ValueError(f"listener {row['name']}: head_bytes over 64 KiB, or fields over {H1_MAX_FIELDS}")
+        conf.x_forwarded, conf.request_id = row["x_forwarded"], row["request_id"]
+        conf.via = text_in(part, row["via"])
+        if row["cluster"] is not None:
+            conf.cluster = row["cluster"]
+        conf.filters = <filter_ops_t *>arena_take(part, (len(names) + 1) * sizeof(filter_ops_t))
+        for name in names:
+            if name not in FILTERS:
+                raise ValueError(f"listener {row['name']}: no filter `{name}` is registered")
+            on_request, state = FILTERS[name]
+            conf.filters[conf.n_filters].on_request = <int (*)(void *, filter_call_t *) noexcept nogil><size_t>on_request
+            conf.filters[conf.n_filters].state = <void *><size_t>state
+            conf.n_filters += 1
 
     cdef set_balancer(self, cluster_t *cluster, dict row):
         name = row["balance"]
@@ -266,9 +380,7 @@ cdef class Core:
         else:
             raise ValueError(f"cluster {row['name']}: no balancer `{name}` is registered")
 
-    cdef set_protection(self, plan_t *plan, cluster_t *cluster, dict row):
-        cluster.share = self.registry.take_share(row["name"])
-        self.plans[<size_t>plan].append((row["name"], None, <size_t>cluster.share))
+    cdef set_protection(self, cluster_t *cluster, dict row):
         cluster.max_connections, cluster.max_pending, cluster.max_requests = row["limits"]
         cluster.any_retry = row["retry_budget"] is None
         if not cluster.any_retry:
@@ -277,15 +389,15 @@ cdef class Core:
         if row["outlier"] is not None:
             cluster.out_after, cluster.out_base_ns, cluster.out_max_ns, cluster.out_percent = row["outlier"]
 
-    cdef build_route(self, plan_t *plan, route_t *route, dict row):
+    cdef build_route(self, part_t *part, route_t *route, dict row):
         cdef uint32_t i
         route.timeout_ns, route.series = row["timeout_ns"], row["series"]
-        route.request = edits_in(plan, row["request_headers"])
-        route.response = edits_in(plan, row["response_headers"])
+        route.request = edits_in(part, row["request_headers"])
+        route.response = edits_in(part, row["response_headers"])
         if row["action"] == "forward":
-            route.targets = <target_t *>arena_take(plan, (len(row["targets"]) + 1) * sizeof(target_t))
+            route.targets = <target_t *>arena_take(part, (len(row["targets"]) + 1) * sizeof(target_t))
             for cluster, weight, series in row["targets"]:
-                route.targets[route.n_targets].cluster = plan.clusters + <uint32_t>cluster
+                route.targets[route.n_targets].cluster = cluster
                 route.targets[route.n_targets].weight = weight
                 route.targets[route.n_targets].series = series
                 route.total_weight += weight
@@ -293,32 +405,32 @@ cdef class Core:
             if route.n_targets == 0 or route.total_weight == 0:
                 raise ValueError(f"route {row['name']}: no target with a weight")
             names = row["upgrades"]
-            route.upgrades = <text_t *>arena_take(plan, (len(names) + 1) * sizeof(text_t))
+            route.upgrades = <text_t *>arena_take(part, (len(names) + 1) * sizeof(text_t))
             for i in range(len(names)):
-                route.upgrades[i] = text_in(plan, names[i].lower())
+                route.upgrades[i] = text_in(part, names[i].lower())
             route.n_upgrades = <uint32_t>len(names)
-            route.rewrite_path = text_in(plan, row["rewrite_path"])
-            route.rewrite_host = text_in(plan, row["rewrite_host"])
+            route.rewrite_path = text_in(part, row["rewrite_path"])
+            route.rewrite_host = text_in(part, row["rewrite_host"])
             prefix = row["rewrite_prefix"]
         elif row["action"] == "redirect":
             route.action = ROUTE_REDIRECT
             to = row["redirect"]
             route.status = to["status"]
-            route.scheme, route.host = text_in(plan, to["scheme"]), text_in(plan, to["host"])
+            route.scheme, route.host = text_in(part, to["scheme"]), text_in(part, to["host"])
             if to["port"] is not None:
                 standard = {"http": 80, "https": 443}.get(to["scheme"] or "http")
-                route.port = text_in(plan, "" if to["port"] == standard else f":{to['port']}")
-            route.rewrite_path = text_in(plan, to["path"])
+                route.port = text_in(part, "" if to["port"] == standard else f":{to['port']}")
+            route.rewrite_path = text_in(part, to["path"])
             prefix = to["prefix"]
         else:
             route.action = ROUTE_DIRECT
             to = row["direct"]
-            route.status, route.body = to["status"], text_in(plan, to["body"])
-            route.headers = text_in(plan, "".join(f"{name}: {value}\r\n" for name, value in to["headers"])
+            route.status, route.body = to["status"], text_in(part, to["body"])
+            route.headers = text_in(part, "".join(f"{name}: {value}\r\n" for name, value in to["headers"])
                                     + "".join(f"{name}: {value}\r\n" for what, name, value in row["response_headers"] if what != "remove"))
             prefix = None
         if prefix is not None:
-            route.rewrite_from, route.rewrite_to = text_in(plan, prefix[0] or "/"), text_in(plan, prefix[1])
+            route.rewrite_from, route.rewrite_to = text_in(part, prefix[0] or "/"), text_in(part, prefix[1])
 
     def stats(self):
         """Counters since the start, summed over the workers. See docs/configuration.md for the metrics made of them."""
@@ -384,7 +496,9 @@ cdef class Core:
         if self.current == NULL:
             return
         for k in range(self.current.n_clusters):
-            cluster = self.current.clusters + k
+            cluster = self.current.clusters[k]
+            if cluster == NULL:
+                continue
             row = into[cluster.name[:cluster.name_len].decode()] = {
                 "endpoints": [], "connect": new_histogram(), "requests": 0, "received_bytes": 0, "sent_bytes": 0,
                 "retries": 0, "retries_refused": 0, "ejections": 0,
@@ -416,26 +530,24 @@ cdef class Core:
                 for name in ("requests", "received_bytes", "sent_bytes"):
                     row[name] += one[name]
 
-    cdef retire(self, plan_t *plan):
-        """Frees a plan that no worker holds, and the endpoints that no other plan names."""
-        for cluster, address, at in self.plans.pop(<size_t>plan):
-            if address is None:
-                self.registry.put_share(cluster, <cshare_t *><size_t>at)
-            else:
-                self.registry.drop(cluster, address, <endpoint_t *><size_t>at)
-        plan_free(plan)
-
     cdef reap(self):
+        """Frees the roots and parts that workers have let go of."""
         cdef plan_t *plan
         cdef plan_t *next
+        cdef part_t *part
+        cdef part_t *other
         pthread_mutex_lock(&self.c.lock)
-        plan = self.c.retired
-        self.c.retired = NULL
+        plan, part = self.c.retired, self.c.retired_parts
+        self.c.retired, self.c.retired_parts = NULL, NULL
         pthread_mutex_unlock(&self.c.lock)
         while plan != NULL:
             next = plan.next
-            self.retire(plan)
+            self.free_plan(plan)
             plan = next
+        while part != NULL:
+            other = part.next
+            self.free_part(part)
+            part = other
 
     cdef check(self):
         if self.closed:

@@ -28,7 +28,12 @@ cdef void finish(stream_t *s) noexcept nogil:
             put_pipe(w, s.flow[i].pipe, False)
             s.flow[i].pipe = NULL
     s.state = S_DONE
-    wplan_leave(w, s.wp)
+    if s.wp != NULL:
+        wplan_leave(w, s.wp)
+    else:
+        part_put(w.core, &s.conf.part)
+        if s.cluster != NULL:
+            part_put(w.core, &s.cluster.part)
     fp_count(&w.n_streams, <uint64_t>-1)
     s.link = w.dead_streams
     w.dead_streams = s
@@ -40,6 +45,24 @@ cdef void finish(stream_t *s) noexcept nogil:
         down_close(down, not s.flow[REQ].done)
 
 
+cdef void part_put(core_t *core, part_t *part) noexcept nogil:
+    """One reference less. The last one hands the part to the policy thread, which keeps the registry of endpoints."""
+    if fp_ref_add(&part.refs, -1) == 0:
+        pthread_mutex_lock(&core.lock)
+        part.next = core.retired_parts
+        core.retired_parts = part
+        pthread_mutex_unlock(&core.lock)
+
+
+cdef void stream_pin(worker_t *w, stream_t *s) noexcept nogil:
+    """Its plan is not the present one any more: the stream keeps its listener, with the routes, and its cluster."""
+    fp_ref_add(&s.conf.part.refs, 1)
+    if s.cluster != NULL:
+        fp_ref_add(&s.cluster.part.refs, 1)
+    wplan_leave(w, s.wp)
+    s.wp = NULL
+
+
 cdef void wplan_leave(worker_t *w, wplan_t *wp) noexcept nogil:
     wp.streams -= 1
     if wp.streams == 0 and wp != w.plan:
@@ -47,8 +70,7 @@ cdef void wplan_leave(worker_t *w, wplan_t *wp) noexcept nogil:
 
 
 cdef void wplan_free(worker_t *w, wplan_t *wp) noexcept nogil:
-    """The worker's last stream under this plan has ended. The last worker hands the plan back to the policy thread, which
-    keeps the registry of endpoints."""
+    """The worker's last stream under this plan has ended. The last worker hands the plan back to the policy thread."""
     cdef core_t *core = w.core
     if fp_ref_add(&wp.plan.refs, -1) == 0:
         pthread_mutex_lock(&core.lock)

@@ -132,7 +132,7 @@ cdef size_t build_request(stream_t *s, const uint8_t *p, h1_head_t *h, view_t *v
         put(&o, b"Via: 1.1 " if h.minor else b"Via: 1.0 ", 9)
         put(&o, conf.via.at, conf.via.len)
         put(&o, b"\r\n", 2)
-    if s.endpoint.is_self:
+    if fp_atomic_load32(&s.endpoint.is_self):
         put(&o, b"X-Fastproxy-Hops: ", 18)
         put_number(&o, s.hops + 1)
         put(&o, b"\r\n", 2)

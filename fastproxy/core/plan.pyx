@@ -1,4 +1,5 @@
-# The compiled snapshot: built on the policy thread from the description that proxy/compile.py makes, read by all workers.
+# The compiled snapshot: a root over parts (clusters, tables of routes, listeners), each built on the policy thread from its
+# description by proxy/compile.py, read by all workers, and kept by the next root where it is still the same.
 
 cdef dict FILTERS = {}                 # name -> (address of on_request, of its state)
 cdef dict BALANCERS = {}               # name -> address of pick
@@ -33,42 +34,42 @@ def registered():
     return set(FILTERS), set(BALANCERS)
 
 
-cdef void *arena_take(plan_t *plan, size_t size) except NULL:
+cdef void *arena_take(part_t *part, size_t size) except NULL:
     cdef arena_t *block = <arena_t *>calloc(1, 16 + size)
     if block == NULL:
         raise MemoryError
-    block.next = plan.arena
-    plan.arena = block
+    block.next = part.arena
+    part.arena = block
     return <uint8_t *>block + 16
 
 
-cdef text_t text_in(plan_t *plan, value) except *:
+cdef text_t text_in(part_t *part, value) except *:
     cdef text_t out
     cdef bytes data
     out.at, out.len = NULL, 0
     if value is None:
         return out
     data = value if isinstance(value, bytes) else value.encode("latin-1")
-    out.at = <char *>arena_take(plan, len(data) + 1)
+    out.at = <char *>arena_take(part, len(data) + 1)
     memcpy(<char *>out.at, <const char *>data, len(data))
     out.len = <uint32_t>len(data)
     return out
 
 
-cdef edits_t edits_in(plan_t *plan, list rows) except *:
+cdef edits_t edits_in(part_t *part, list rows) except *:
     cdef edits_t out
     cdef text_t text
     cdef list drop = [name.lower() for what, name, _ in rows if what != "add"]
     cdef uint32_t i
     memset(&out, 0, sizeof(out))
     if drop:
-        out.drop = <const char **>arena_take(plan, len(drop) * sizeof(char *))
-        out.drop_len = <uint32_t *>arena_take(plan, len(drop) * sizeof(uint32_t))
+        out.drop = <const char **>arena_take(part, len(drop) * sizeof(char *))
+        out.drop_len = <uint32_t *>arena_take(part, len(drop) * sizeof(uint32_t))
         for i in range(len(drop)):
-            text = text_in(plan, drop[i])
+            text = text_in(part, drop[i])
             out.drop[i], out.drop_len[i] = text.at, text.len
         out.n_drop = <uint32_t>len(drop)
-    text = text_in(plan, "".join(f"{name}: {value}\r\n" for what, name, value in rows if what != "remove"))
+    text = text_in(part, "".join(f"{name}: {value}\r\n" for what, name, value in rows if what != "remove"))
     out.add, out.add_len = text.at, text.len
     return out
 
@@ -97,22 +98,8 @@ cdef list smooth_order(list weights):
     return out
 
 
-cdef void plan_free(plan_t *plan) noexcept nogil:
-    """The endpoints are the registry's; everything else goes."""
-    cdef uint32_t i
-    cdef arena_t *block
-    for i in range(plan.n_tables):
-        if plan.tables[i] != NULL:
-            table_free(plan.tables[i])
-    while plan.arena != NULL:
-        block = plan.arena
-        plan.arena = block.next
-        free(block)
-    free(plan)
-
-
 cdef class Registry:
-    """Endpoints by (cluster, address): they outlive plans. Used by the policy thread alone."""
+    """Endpoints by (cluster, address), and what clusters share: they outlive plans. Used by the policy thread alone."""
     cdef uint32_t n_workers
     cdef dict known                    # (cluster, address) -> address of endpoint_t
     cdef dict shares                   # cluster -> address of cshare_t
@@ -204,49 +191,3 @@ cdef class Registry:
                 fp_atomic_add32(&ep.share.n_out, -1)
             self.put_share(cluster, ep.share)
             free(ep)
-
-
-def leads_back(listeners, clusters):
-    """{(cluster index, endpoint index): "self" or "loop"}: endpoints that are listeners of this proxy; "loop" where
-    nothing but tcp listeners lies between it and itself, so that no header could count the rounds."""
-    import socket as sockets
-    at = {}
-    for row in listeners:
-        at[row["address"]] = row
-    wild = {row["address"].rsplit(":", 1)[1]: row for row in listeners
-            if row["address"].startswith(("0.0.0.0:", "[::]:"))}
-
-    def is_local(address):
-        ip = address.rsplit(":", 1)[0].strip("[]")
-        try:
-            with sockets.socket(sockets.AF_INET6 if ":" in ip else sockets.AF_INET, sockets.SOCK_DGRAM) as probe:
-                probe.bind((ip, 0))
-            return True
-        except OSError:
-            return False
-
-    def listener_at(address):
-        if address in at:
-            return at[address]
-        if not address.startswith("unix:") and address.rsplit(":", 1)[1] in wild and is_local(address):
-            return wild[address.rsplit(":", 1)[1]]
-
-    found = {}
-    for c, cluster in enumerate(clusters):
-        for e, endpoint in enumerate(cluster["endpoints"]):
-            row = listener_at(endpoint["address"])
-            if row is not None:
-                found[c, e] = row
-    if not found:
-        return {}
-
-    def reaches(row, goal, seen):
-        """Whether a tcp listener leads to the cluster `goal` over tcp listeners."""
-        if row["protocol"] != "tcp" or row["slot"] in seen:
-            return False
-        if row["cluster"] == goal:
-            return True
-        return any(reaches(found[row["cluster"], e], goal, seen | {row["slot"]})
-                   for e in range(len(clusters[row["cluster"]]["endpoints"])) if (row["cluster"], e) in found)
-
-    return {key: "loop" if reaches(row, key[0], frozenset()) else "self" for key, row in found.items()}

@@ -37,7 +37,7 @@ cdef void pool_put(conn_t *c) noexcept nogil:
     cdef epool_t *pool = &c.endpoint.pools[w.index]
     cdef uint8_t one
     c.stream = NULL
-    if c.ev & (EV_FIN | EV_ERR) or c.inb != NULL or c.out != NULL or c.torn or pool.generation != w.plan.plan.generation or w.stop:
+    if c.ev & (EV_FIN | EV_ERR) or c.inb != NULL or c.out != NULL or c.torn or fp_atomic_load32(&c.endpoint.gone) or w.stop:
         conn_close(c, False)
         return
     if c.ev & EV_IN:

@@ -57,7 +57,7 @@ cdef size_t stream_begin(conn_t *c, lconf_t *conf, uint8_t *p, size_t head_len, 
     if verdict == 0 and conf.n_filters:
         verdict = run_filters(s, &view)
     if verdict == 0:
-        s.route = <route_t *>table_match(conf.table, &view, &why)
+        s.route = <route_t *>table_match(conf.table.found, &view, &why)
         if s.route == NULL:
             verdict = E_NO_ROUTE
         else:
@@ -153,7 +153,7 @@ cdef uint32_t choose_target(stream_t *s, h1_head_t *head, uint8_t *p) noexcept n
                 break
             at -= route.targets[i].weight
     s.series = target.series
-    s.cluster = target.cluster
+    s.cluster = s.wp.plan.clusters[target.cluster]
     if not request_enter(s):
         return E_OVERFLOW
     if not pick_endpoint(s):
@@ -318,7 +318,7 @@ cdef void tcp_begin(conn_t *c, lconf_t *conf) noexcept nogil:
         conn_close(c, True)
         return
     s.tcp = True
-    s.cluster = conf.cluster
+    s.cluster = s.wp.plan.clusters[conf.cluster]
     s.flow[REQ].kind = s.flow[RSP].kind = H1_BODY_TUNNEL
     series = series_of(w, s.series)
     if series != NULL:
@@ -327,7 +327,7 @@ cdef void tcp_begin(conn_t *c, lconf_t *conf) noexcept nogil:
     if not pick_endpoint(s):
         stream_abort(s, E_NO_ENDPOINT)
         return
-    if s.endpoint.is_loop:
+    if fp_atomic_load32(&s.endpoint.is_loop):
         stream_abort(s, E_LOOP)
         return
     stream_dial(s)

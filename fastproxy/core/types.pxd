@@ -111,7 +111,6 @@ cdef struct epool_t:               # one endpoint, one worker
     stream_t *waiting_last
     uint32_t n_idle
     uint32_t n_conns
-    uint64_t generation            # of the last plan that named the endpoint
     uint64_t requests
     uint64_t connects
     uint64_t connect_failures
@@ -125,6 +124,7 @@ cdef struct cwork_t:               # one cluster, one worker: the window of the 
     uint64_t second[BUDGET_SLOTS]
     uint32_t requests[BUDGET_SLOTS]
     uint32_t retries[BUDGET_SLOTS]
+    uint32_t turn                  # of the balancer
     uint64_t retried
     uint64_t refused               # for want of budget
     uint64_t ejections
@@ -139,16 +139,17 @@ cdef struct cshare_t:              # process-wide state of a cluster, by name; o
     uint8_t pad[64]
     cwork_t works[1]               # one per worker
 
-cdef struct endpoint_t:            # process-wide, outlives plans; the registry frees it when no plan names it
+cdef struct endpoint_t:            # process-wide, outlives plans; the registry frees it when no cluster part names it
     lb_endpoint_t shared           # first: balancers see it
     int32_t failures               # in a row (atomic)
     int32_t trial                  # 1 while one stream tries an ejected endpoint (atomic)
     uint32_t n_outs                # ejections in a row
     uint64_t out_until             # ns; 0: not ejected (atomic)
     cshare_t *share
-    int32_t refs
-    bint is_self                   # a listener of this proxy
-    bint is_loop                   # leads back to itself over tcp listeners alone
+    int32_t refs                   # of cluster parts; the policy thread's
+    int32_t gone                   # the present plan does not name it: its conns are not pooled (atomic)
+    int32_t is_self                # a listener of this proxy (atomic, as the next)
+    int32_t is_loop                # leads back to itself over tcp listeners alone
     int family
     socklen_t addr_len
     sockaddr_storage addr
@@ -157,7 +158,22 @@ cdef struct endpoint_t:            # process-wide, outlives plans; the registry 
     uint32_t n_pools
     epool_t pools[1]               # one per worker
 
+cdef struct arena_t:
+    arena_t *next
+
+cdef enum part_kind:
+    PART_CLUSTER = 1
+    PART_TABLE = 2
+    PART_LISTENER = 3
+
+cdef struct part_t:                # head of what is compiled apart from the rest; immutable. Freed by the policy thread
+    int32_t refs                   # roots, streams that pin it, its Part in Python, for a table its listener (atomic)
+    uint8_t kind
+    part_t *next                   # of the retired
+    arena_t *arena                 # all that it is made of
+
 cdef struct cluster_t:
+    part_t part
     const char *name
     uint32_t name_len
     uint32_t n
@@ -180,10 +196,9 @@ cdef struct cluster_t:
     uint64_t out_max_ns
     uint64_t connect_timeout_ns
     uint64_t idle_ns
-    uint32_t *turns                # one per worker, a cache line apart
 
 cdef struct target_t:
-    cluster_t *cluster
+    uint32_t cluster               # its number in the root
     uint32_t weight
     uint32_t series
 
@@ -225,7 +240,13 @@ cdef struct route_t:
     text_t body
     text_t headers                 # of a direct response, lines with CRLF
 
-cdef struct lconf_t:               # a listener's part of a plan
+cdef struct table_t:               # routes of a listener, and how they are found
+    part_t part
+    route_table_t *found
+    route_t *routes
+
+cdef struct lconf_t:               # a listener's part
+    part_t part
     const char *name
     uint32_t slot
     bint http
@@ -234,8 +255,8 @@ cdef struct lconf_t:               # a listener's part of a plan
     uint64_t idle_ns
     uint64_t body_bytes            # 0: no limit
     h1_limits_t limits
-    route_table_t *table
-    cluster_t *cluster
+    table_t *table                 # http: holds a reference
+    uint32_t cluster               # tcp: its number in the root
     uint32_t series
     bint x_forwarded
     bint request_id
@@ -243,23 +264,15 @@ cdef struct lconf_t:               # a listener's part of a plan
     uint32_t n_filters
     filter_ops_t *filters
 
-cdef struct arena_t:
-    arena_t *next
-
-cdef struct plan_t:                # immutable; refs counts the workers that hold it
+cdef struct plan_t:                # the root: immutable; refs counts the workers that hold it
     plan_t *next                   # of the retired
     int32_t refs
     uint64_t generation
-    lconf_t *listeners[MAX_LISTENERS]
-    uint32_t n_routes
-    route_t *routes
-    uint32_t n_tables
-    route_table_t **tables
+    lconf_t *listeners[MAX_LISTENERS]      # by slot, NULL: not in use
+    uint32_t n_gone
+    endpoint_t **gone              # were in the root before this one, and are in this one no more
     uint32_t n_clusters
-    cluster_t *clusters
-    uint32_t n_endpoints
-    endpoint_t **endpoints
-    arena_t *arena
+    cluster_t *clusters[1]         # by number, NULL: not in use
 
 cdef struct wplan_t:               # one worker's hold on a plan; streams count here, without atomics
     plan_t *plan
@@ -345,7 +358,7 @@ cdef struct stream_t:
     worker_t *w
     conn_t *down
     conn_t *up
-    wplan_t *wp
+    wplan_t *wp                    # NULL: a later plan came, and the stream pins what it needs of the old one
     lconf_t *conf
     route_t *route
     cluster_t *cluster
@@ -396,6 +409,8 @@ cdef struct worker_t:
     uint64_t wheel_bits[WHEEL_LEVELS]
     tnode_t wheel[WHEEL_LEVELS][64]
     conn_t *conns                  # all of them
+    conn_t *sweep                  # the next of them to be looked at for a stream under an old plan
+    bint sweep_again               # another plan came meanwhile
     conn_t *ready
     conn_t *ready_last
     conn_t *dead
@@ -447,4 +462,5 @@ cdef struct core_t:
     worker_t **workers
     pthread_mutex_t lock
     plan_t *retired                # for the policy thread to free
+    part_t *retired_parts
     uint64_t generation

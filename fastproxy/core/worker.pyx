@@ -2,12 +2,13 @@
 
 cdef enum:
     EVENTS = 256
+    SWEEP_CONNS = 1024
 
 
 cdef int worker_wait_ms(worker_t *w) noexcept nogil:
     """How long epoll may sleep; -1: until something happens."""
     cdef uint64_t ticks, passed
-    if w.ready != NULL:
+    if w.ready != NULL or w.sweep != NULL:
         return 0
     ticks = wheel_next(w)
     if ticks == 0:
@@ -53,6 +54,8 @@ cdef void worker_turn(worker_t *w, int wait_ms) noexcept nogil:
         c.queued = False
         c.link = NULL
         conn_resume(w, c)
+    if w.sweep != NULL:
+        sweep_conns(w)
     free_dead(w)
 
 
@@ -149,14 +152,30 @@ cdef void plan_install(worker_t *w, plan_t *plan) noexcept nogil:
     wp.plan = plan
     w.plan = wp
     fp_store(&w.generation, plan.generation)
-    for i in range(plan.n_endpoints):
-        plan.endpoints[i].pools[w.index].generation = plan.generation
+    for i in range(plan.n_gone):
+        pool_clear(w, plan.gone[i])
     if old != NULL:
-        for i in range(old.plan.n_endpoints):
-            if old.plan.endpoints[i].pools[w.index].generation != plan.generation:
-                pool_clear(w, old.plan.endpoints[i])
         if old.streams == 0:
             wplan_free(w, old)
+        elif w.sweep == NULL:
+            w.sweep = w.conns
+        else:
+            w.sweep_again = True
+
+
+cdef void sweep_conns(worker_t *w) noexcept nogil:
+    """Streams under an old plan let go of it, a bounded number in a turn: a stream of a day must not hold a plan for a day."""
+    cdef uint32_t n = 0
+    cdef conn_t *c
+    while w.sweep != NULL and n < SWEEP_CONNS:
+        c = w.sweep
+        w.sweep = c.next
+        n += 1
+        if c.kind == K_DOWN and c.stream != NULL and c.stream.wp != NULL and c.stream.wp != w.plan:
+            stream_pin(w, c.stream)
+    if w.sweep == NULL and w.sweep_again:
+        w.sweep_again = False
+        w.sweep = w.conns
 
 
 # ---- life ------------------------------------------------------------------------------------------------------------
@@ -254,9 +273,6 @@ cdef void worker_free(worker_t *w) noexcept nogil:
         if msg != &w.stop_msg:
             free(msg)
     if w.plan != NULL:
-        for i in range(w.plan.plan.n_endpoints):
-            pool_clear(w, w.plan.plan.endpoints[i])
-        free_dead(w)
         wplan_free(w, w.plan)
         w.plan = NULL
     fp_assert(w.n_bufs == 0 and w.n_streams == 0 and w.n_down == 0 and w.n_up == 0 and w.n_pooled == 0)

@@ -1,7 +1,6 @@
 """Model -> what the core takes: a pure function. The same model and slots always give the same description."""
 
 from fastproxy.model.load import without_gc
-from fastproxy.tables.options import DEFAULT_TCP_IDLE_S
 
 SERIES_CAP = 20_000             # label triples with counters of their own; what comes later counts as "other", series 0
 OTHER = ("other", "other", "other")
@@ -39,47 +38,40 @@ class Slots:
 
 
 @without_gc()
-def compile(model, slots, addresses=None):
-    """-> the dict that Core.apply takes. `addresses`: listener name -> address as bound; without it, as configured.
+def compile(model, slots):
+    """-> {"clusters": [...], "listeners": [...]}: the description of every part, a listener's `table` within it.
 
-    A listener's `slot` is its place in the file; who owns the sockets replaces it."""
-    clusters = {one.name: i for i, one in enumerate(model.clusters)}
-    listeners, tables, routes = [], [], []
+    A cluster's number is its place in the file; who keeps parts over reloads numbers them himself."""
+    numbers = {one.name: i for i, one in enumerate(model.clusters)}
+    listeners = []
     for place, one in enumerate(model.listeners):
-        http = one.protocol == "http"
-        listeners.append({
-            "slot": place, "name": one.name, "protocol": one.protocol, "address": (addresses or {}).get(one.name, one.bind),
-            "head_timeout_ns": ns(one.timeouts.head), "stream_idle_ns": ns(one.timeouts.stream_idle), "idle_ns": ns(one.timeouts.idle),
-            "head_bytes": one.limits.head_bytes, "line_bytes": one.limits.head_bytes, "fields": one.limits.fields,
-            "body_bytes": one.limits.body_bytes,
-            "table": len(tables) if http else None, "cluster": None if http else clusters[one.cluster],
-            # Of http: what goes wrong before a route is known.
-            "series": slots.series(one.name, NO_CLUSTER, NO_CLUSTER if http else one.cluster),
-            "x_forwarded": one.x_forwarded, "request_id": one.request_id, "via": one.via, "filters": list(one.filters),
-        })
-        if http:
-            tables.append(table_of(one, clusters, slots, routes))
-    tcp_idle = tcp_idle_of(model)
-    return {"listeners": listeners, "tables": tables, "routes": routes,
-            "clusters": [cluster_of(one, tcp_idle.get(one.name, DEFAULT_TCP_IDLE_S)) for one in model.clusters]}
+        row = listener_of(one, place, numbers, slots)
+        row["table"] = table_of(one, numbers, slots) if one.protocol == "http" else None
+        listeners.append(row)
+    return {"clusters": [cluster_of(one) for one in model.clusters], "listeners": listeners}
+
+
+def listener_of(one, slot, numbers, slots):
+    """A listener as Core.listener takes it. `slot`: its place in the core; `numbers`: cluster name -> number."""
+    http = one.protocol == "http"
+    return {
+        "slot": slot, "name": one.name, "protocol": one.protocol,
+        "head_timeout_ns": ns(one.timeouts.head), "stream_idle_ns": ns(one.timeouts.stream_idle), "idle_ns": ns(one.timeouts.idle),
+        "head_bytes": one.limits.head_bytes, "line_bytes": one.limits.head_bytes, "fields": one.limits.fields,
+        "body_bytes": one.limits.body_bytes, "cluster": None if http else numbers[one.cluster],
+        # Of http: what goes wrong before a route is known.
+        "series": slots.series(one.name, NO_CLUSTER, NO_CLUSTER if http else one.cluster),
+        "x_forwarded": one.x_forwarded, "request_id": one.request_id, "via": one.via, "filters": list(one.filters),
+    }
 
 
 def ns(seconds):
     return round(seconds * 1e9)
 
 
-def tcp_idle_of(model):
-    """Cluster -> idle time in seconds of the tcp listener in front of it; of several the longest, and 0 is for ever."""
-    out = {}
-    for one in model.listeners:
-        if one.protocol == "tcp":
-            idle, other = one.timeouts.idle, out.get(one.cluster)
-            out[one.cluster] = idle if other is None else 0 if 0 in (idle, other) else max(idle, other)
-    return out
-
-
-def cluster_of(one, tcp_idle):
-    return {"name": one.name, "balance": one.balance, "tcp_idle_ns": ns(tcp_idle),
+def cluster_of(one):
+    """A cluster as Core.cluster takes it."""
+    return {"name": one.name, "balance": one.balance,
             "connect_timeout_ns": ns(one.connect_timeout), "idle_ns": ns(one.idle_timeout),
             "limits": (one.limits.connections, one.limits.pending, one.limits.requests),
             "retry_budget": (one.retry_budget.percent, one.retry_budget.min_per_second) if one.retry_budget else None,
@@ -88,19 +80,22 @@ def cluster_of(one, tcp_idle):
             "endpoints": [{"address": end.address, "weight": end.weight} for end in one.endpoints]}
 
 
-def table_of(listener, clusters, slots, routes):
-    """One listener's routes as match wants them; what becomes of a request is appended to `routes`, and `index` points there."""
+def table_of(listener, numbers, slots):
+    """The routes of a listener as Core.table takes them: what is matched, and in `actions` what becomes of a request; a
+    route's `index` points there."""
+    actions = []
+
     def rows(group):
         out = []
         for one in group:
-            out.append(predicates(one.match, len(routes)))
-            routes.append(route_of(one, listener.name, clusters, slots))
+            out.append(predicates(one.match, len(actions)))
+            actions.append(action_of(one, listener.name, numbers, slots))
         return out
 
     if listener.virtual_hosts is not None:
         groups = [{"hosts": list(group.hosts), "routes": rows(group.routes)} for group in listener.virtual_hosts]
-        return {"mode": "virtual_hosts", "virtual_hosts": groups, "routes": []}
-    return {"mode": "ordered", "virtual_hosts": [], "routes": rows(listener.routes)}
+        return {"mode": "virtual_hosts", "virtual_hosts": groups, "routes": [], "actions": actions}
+    return {"mode": "ordered", "virtual_hosts": [], "routes": rows(listener.routes), "actions": actions}
 
 
 def predicates(match, index):
@@ -125,10 +120,10 @@ def matcher(one):
     return {"kind": one.kind, "value": one.value, "invert": one.invert}
 
 
-def route_of(one, listener, clusters, slots):
+def action_of(one, listener, numbers, slots):
     prefix, rewrite = one.match.path_prefix, one.rewrite
     prefix = prefix and (prefix.rstrip("/") or "/")
-    targets = [(clusters[to.cluster], to.weight, slots.series(listener, one.name, to.cluster)) for to in one.split]
+    targets = [(numbers[to.cluster], to.weight, slots.series(listener, one.name, to.cluster)) for to in one.split]
     row = {
         "name": one.name, "action": "forward", "timeout_ns": ns(one.timeout), "upgrades": list(one.upgrades),
         "targets": targets,

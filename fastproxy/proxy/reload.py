@@ -7,7 +7,8 @@ import time
 
 from fastproxy._core import Core
 from fastproxy.proxy import extensions, listen
-from fastproxy.proxy.compile import Slots, compile
+from fastproxy.proxy.compile import Slots
+from fastproxy.proxy.parts import Parts
 
 log = logging.getLogger("fastproxy.config")
 SLOTS = 1024  # the core's table of listeners
@@ -29,6 +30,7 @@ class Running:
         self.workers = len(os.sched_getaffinity(0)) if model.workers == "auto" else model.workers
         self.core = Core(workers=self.workers)
         self.series = Slots()
+        self.parts = Parts(self.core, self.series)
         self.opened = {}            # key() -> Opened
         self.slots = itertools.count()
         self.model = None
@@ -61,11 +63,8 @@ class Running:
                     kept[key] = self.opened[key]
                 else:
                     fresh[key] = self.open(one)
-            desc = compile(model, self.series)
-            for row, one in zip(desc["listeners"], model.listeners):
-                place = kept.get(self.key(one)) or fresh[self.key(one)]
-                row["slot"], row["address"] = place.slot, place.address
-            self.core.apply(desc)
+            places = [kept.get(self.key(one)) or fresh[self.key(one)] for one in model.listeners]
+            self.parts.apply(model, [(place.slot, place.address) for place in places])
         except BaseException:
             for place in fresh.values():
                 self.drop(place)

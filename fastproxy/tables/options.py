@@ -184,5 +184,4 @@ SECTIONS = {
         "priority": later("Failover between groups of endpoints.", "Envoy"),
     }),
 }
-DEFAULT_TCP_IDLE_S = 3600.0     # of the upstream side of a tcp stream, when no listener says otherwise: Envoy 1 h
 NOT_BUILT_BALANCERS = {"ring_hash": "consistent hashing on a ring", "maglev": "consistent hashing by table"}

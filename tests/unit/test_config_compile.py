@@ -34,28 +34,27 @@ listeners:
 - {name: db, bind: 127.0.0.1:2, protocol: tcp, cluster: b, timeouts: {idle: 2h}}
 - {name: one, bind: 127.0.0.1:3, cluster: a}
 clusters:
-- {name: a, balance: round_robin, connect_timeout: 1s, idle_timeout: 30s, endpoints: ["127.0.0.1:1", {address: "unix:/s", weight: 2}]}
+- {name: a, balance: round_robin, connect_timeout: 1s, idle_timeout: 30s, limits: {connections: 1, pending: 2, requests: 3}, retry_budget: false, outlier: false, endpoints: ["127.0.0.1:1", {address: "unix:/s", weight: 2}]}
 - {name: b, endpoints: []}
 """
 
 
 def test_every_field():
     slots = Slots()
-    desc = compiled(FULL, slots, addresses={"web": "127.0.0.1:54321"})
+    desc = compiled(FULL, slots)
     web, db, one = desc["listeners"]
-    assert web == {"slot": 0, "name": "web", "protocol": "http", "address": "127.0.0.1:54321", "head_timeout_ns": 10**9, "stream_idle_ns": 250 * 10**6, "idle_ns": 0,
-                   "head_bytes": 2048, "line_bytes": 2048, "fields": 7, "body_bytes": 1 << 20, "table": 0, "cluster": None, "series": 1,
+    table, single = web.pop("table"), one["table"]
+    assert web == {"slot": 0, "name": "web", "protocol": "http", "head_timeout_ns": 10**9, "stream_idle_ns": 250 * 10**6, "idle_ns": 0,
+                   "head_bytes": 2048, "line_bytes": 2048, "fields": 7, "body_bytes": 1 << 20, "cluster": None, "series": 1,
                    "x_forwarded": True, "request_id": False, "via": "edge", "filters": ["one", "two"]}
     assert (db["table"], db["cluster"], db["idle_ns"], slots.labels(db["series"])) == (None, 1, 7200 * 10**9, ("db", "", "b"))
-    assert (one["table"], one["address"]) == (1, "127.0.0.1:3")
-    table, single = desc["tables"]
-    assert table["mode"] == "ordered" and table["virtual_hosts"] == [] and single["routes"] == [{"host": None, "path": None, "methods": None, "headers": [], "query": [], "index": 4}]
+    assert table["mode"] == "ordered" and table["virtual_hosts"] == [] and single["routes"] == [{"host": None, "path": None, "methods": None, "headers": [], "query": [], "index": 0}]
     assert table["routes"][0] == {
         "host": "*.a.com", "path": ("prefix", "/a"), "path_invert": True, "methods": ["GET"],
         "headers": [("x-a", {"kind": "exact", "value": "b", "invert": False}), ("x-c", {"kind": "present", "value": "", "invert": False})],
         "query": [("q", {"kind": "contains", "value": "z", "invert": False})], "index": 0}
     assert [(row["host"], row["path"], row["index"]) for row in table["routes"][1:]] == [(None, ("segment", "/old/"), 1), ("c.com", ("exact", "/hi"), 2), (None, None, 3)]
-    split, redirect, direct, page, whole = desc["routes"]
+    (split, redirect, direct, page), (whole,) = table["actions"], single["actions"]
     assert (split["action"], split["timeout_ns"], split["upgrades"], split["rewrite_path"], split["rewrite_prefix"], split["rewrite_host"]) == ("forward", 2 * 10**9, ["websocket"], "/new", None, "in.example:81")
     assert [(place, weight, slots.labels(series)) for place, weight, series in split["targets"]] == [(0, 3, ("web", "all", "a")), (1, 1, ("web", "all", "b"))]
     assert slots.labels(split["series"]) == ("web", "all", "")
@@ -64,10 +63,11 @@ def test_every_field():
     assert direct["direct"] == {"status": 404, "body": "é".encode(), "headers": [("content-type", "text/plain; charset=utf-8")]}
     assert page["direct"]["headers"] == [("Content-Type", "text/html")] and slots.labels(page["series"]) == ("web", "routes[3]", "")
     assert whole["targets"][0][0] == 0 and whole["series"] == whole["targets"][0][2]
+    protection = {"limits": (1024, 1024, 1024), "retry_budget": (20, 10), "outlier": (7, 10**9, 60 * 10**9, 50)}
     assert desc["clusters"] == [
-        {"name": "a", "balance": "round_robin", "connect_timeout_ns": 10**9, "idle_ns": 30 * 10**9, "tcp_idle_ns": 3600 * 10**9,
+        {"name": "a", "balance": "round_robin", "connect_timeout_ns": 10**9, "idle_ns": 30 * 10**9, "limits": (1, 2, 3), "retry_budget": None, "outlier": None,
          "endpoints": [{"address": "127.0.0.1:1", "weight": 1}, {"address": "unix:/s", "weight": 2}]},
-        {"name": "b", "balance": "ewma", "connect_timeout_ns": 5 * 10**9, "idle_ns": 3600 * 10**9, "tcp_idle_ns": 7200 * 10**9, "endpoints": []}]
+        {"name": "b", "balance": "ewma", "connect_timeout_ns": 5 * 10**9, "idle_ns": 3600 * 10**9, **protection, "endpoints": []}]
 
 
 def test_virtual_hosts():
@@ -80,16 +80,9 @@ listeners:
   - {hosts: ["*"], routes: []}
 clusters: [{name: c, endpoints: []}]
 """)
-    table, = desc["tables"]
+    table = desc["listeners"][0]["table"]
     assert table["mode"] == "virtual_hosts" and [(one["hosts"], [row["index"] for row in one["routes"]]) for one in table["virtual_hosts"]] == [(["a.com", "*.b.com"], [0, 1]), (["*"], [])]
-    assert [one["name"] for one in desc["routes"]] == ["virtual_hosts[0].routes[0]", "y"] and desc["routes"][1]["rewrite_prefix"] == ("/p", "/")
-
-
-def test_longest_idle_of_the_listeners_before_a_cluster():
-    def idle(*texts):
-        listeners = "".join(f"- {{name: l{i}, bind: 127.0.0.1:{i + 1}, protocol: tcp, cluster: c, timeouts: {{idle: {text}}}}}\n" for i, text in enumerate(texts))
-        return compiled(f"listeners:\n{listeners}clusters: [{{name: c, endpoints: []}}]")["clusters"][0]["tcp_idle_ns"] / 1e9
-    assert (idle("5s"), idle("5s", "2h"), idle("2h", "0s"), idle("0s", "5s")) == (5, 7200, 0, 0)
+    assert [one["name"] for one in table["actions"]] == ["virtual_hosts[0].routes[0]", "y"] and table["actions"][1]["rewrite_prefix"] == ("/p", "/")
 
 
 def test_pure_and_deterministic():
@@ -100,7 +93,7 @@ def test_pure_and_deterministic():
 
 def test_series_survive_reloads_and_are_never_used_again():
     slots = Slots()
-    series = lambda name: compiled(f"listeners: [{{name: web, bind: 127.0.0.1:1, routes: [{{name: {name}, cluster: c}}]}}]\nclusters: [{{name: c, endpoints: []}}]", slots)["routes"][0]["series"]  # noqa: E731
+    series = lambda name: compiled(f"listeners: [{{name: web, bind: 127.0.0.1:1, routes: [{{name: {name}, cluster: c}}]}}]\nclusters: [{{name: c, endpoints: []}}]", slots)["listeners"][0]["table"]["actions"][0]["series"]  # noqa: E731
     a, b = series("a"), series("b")
     assert a != b and (series("a"), series("b")) == (a, b) and slots.labels(a) == ("web", "a", "c") and series("d") not in (a, b, 0)
 
@@ -119,4 +112,4 @@ def test_1000_clusters_and_10000_routes_compile_in_time():
         start = time.process_time()
         desc = compile(model, slots)
         best = min(best, time.process_time() - start)
-    assert len(desc["routes"]) == 10000 and best < 0.3, f"{best * 1e3:.0f} ms"
+    assert len(desc["listeners"][0]["table"]["actions"]) == 10000 and best < 0.3, f"{best * 1e3:.0f} ms"

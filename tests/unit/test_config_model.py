@@ -87,7 +87,10 @@ def test_defaults_are_those_decided():
     assert (one.limits.head_bytes, one.limits.fields, one.limits.body_bytes) == (60 * 1024, 100, 0)
     assert (one.x_forwarded, one.request_id, one.via, one.filters) == (True, True, None, [])
     assert (route.timeout, route.upgrades, route.rewrite, route.match.host) == (0, ["websocket"], None, None)
-    assert (cluster.protocol, cluster.balance, cluster.connect_timeout, cluster.idle_timeout, cluster.outlier) == ("http1", "ewma", 5, 3600, False)
+    assert (cluster.protocol, cluster.balance, cluster.connect_timeout, cluster.idle_timeout) == ("http1", "ewma", 5, 3600)
+    limits, budget, outlier = cluster.limits, cluster.retry_budget, cluster.outlier
+    assert (limits.connections, limits.pending, limits.requests, budget.percent, budget.min_per_second) == (1024, 1024, 1024, 20, 10)
+    assert (outlier.consecutive_failures, outlier.base_ejection_time, outlier.max_ejection_time, outlier.max_ejection_percent) == (7, 1, 60, 50)
 
 
 def test_every_option_of_the_table_is_a_field_of_the_model():

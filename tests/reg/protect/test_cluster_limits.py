@@ -125,8 +125,11 @@ def test_tcp_over_the_limit_of_connections_is_closed(proxy, origin):
     one = proxy(CONFIG, app=app.address, limits="connections: 2")
     held = [one.connect("db") for _ in range(2)]
     app.wait_conns(2)
-    with one.connect("db") as client:
-        assert client.closed()
+    try:
+        with one.connect("db") as client:
+            assert client.closed()
+    except ConnectionResetError:
+        pass                                # it was faster than connect()
     assert one.metric("fastproxy_errors_total", cause="overflow") == 1 and len(app.conns) == 2
     held[0].abort()
     wait_for(lambda: one.metric(REMAINING, cluster="app", limit="connections") == 1)

@@ -1,0 +1,112 @@
+"""The compiled parts of the running configuration: each is kept while what it was made of stays the same.
+
+So a change costs what has changed. Numbers tie the parts together: a route names its cluster by number, and the root says
+which cluster that is now. A cluster keeps its number for as long as it is there.
+"""
+
+from typing import NamedTuple
+
+from fastproxy.model.load import without_gc
+from fastproxy.proxy.compile import cluster_of, listener_of, table_of
+from fastproxy.proxy.loops import Loops
+
+
+class Cluster(NamedTuple):
+    model: object
+    number: int
+    part: object
+
+
+class Table(NamedTuple):
+    model: tuple                # (routes, virtual_hosts)
+    part: object
+
+
+class Listener(NamedTuple):
+    model: object
+    slot: int
+    table: object               # Part or None
+    number: int                 # of its cluster, or None
+    part: object
+
+
+class Parts:
+    """`apply` takes a model whole or not at all."""
+
+    def __init__(self, core, series):
+        self.core, self.series = core, series
+        self.clusters, self.tables, self.listeners = {}, {}, {}     # by name
+        self.numbers, self.by_number = {}, []                       # cluster -> number; Part or None by number
+        self.loops = Loops()
+        self.built = 0          # parts compiled so far
+
+    @without_gc()
+    def apply(self, model, places):
+        """`places`: for each listener of the model (slot, address as bound). ValueError or MemoryError: all is as before."""
+        clusters, changed = self.take_clusters(model)
+        numbers, by_number = self.number(clusters, changed)
+        tables, listeners = {}, {}
+        for one, (slot, _) in zip(model.listeners, places):
+            table = None
+            if one.protocol == "http":
+                tables[one.name] = self.table(one, numbers)
+                table = tables[one.name].part
+            listeners[one.name] = self.listener(one, slot, table, numbers)
+        rows = [(one, address) for one, (_, address) in zip(model.listeners, places)]
+        for (cluster, address), what in self.loops.update(rows, model.clusters, clusters, changed).items():
+            self.core.mark(cluster, address, what is not None, what == "loop")
+        self.core.apply(by_number, [(one.slot, one.part) for one in listeners.values()])
+        self.clusters, self.tables, self.listeners = clusters, tables, listeners
+        self.numbers, self.by_number = numbers, by_number
+
+    def take_clusters(self, model):
+        """(name -> Cluster, models of those that are new or other). Those come with a new Part, and number -1 if the name is new."""
+        old, found, changed = self.clusters, {}, []
+        for one in model.clusters:
+            was = old.get(one.name)
+            if was is None or (was.model is not one and was.model != one):
+                was = Cluster(one, was.number if was else -1, self.make(self.core.cluster, cluster_of(one)))
+                changed.append(one)
+            found[one.name] = was
+        return found, changed
+
+    def make(self, build, *rows):
+        self.built += 1
+        return build(*rows)
+
+    def number(self, clusters, changed):
+        """Gives numbers to the new ones, and the Parts by number."""
+        if not changed and len(clusters) == len(self.clusters):
+            return self.numbers, self.by_number
+        gone = [was.number for name, was in self.clusters.items() if name not in clusters] if len(clusters) < len(self.clusters) + len(changed) else []
+        numbers, by_number = self.numbers, list(self.by_number)
+        for number in gone:
+            by_number[number] = None
+        fresh = [one.name for one in changed if clusters[one.name].number < 0]
+        if fresh or gone:
+            numbers = {name: one.number for name, one in clusters.items()}
+        # What is free was free in the root before, too.
+        free = [i for i, part in enumerate(self.by_number) if part is None] if fresh else []
+        for name in fresh:
+            if not free:
+                free.append(len(by_number))
+                by_number.append(None)
+            numbers[name] = free.pop()
+            clusters[name] = clusters[name]._replace(number=numbers[name])
+        for one in changed:
+            by_number[clusters[one.name].number] = clusters[one.name].part
+        return numbers, by_number
+
+    def table(self, one, numbers):
+        """The same routes name the same clusters, which were there before and are there now: with the same numbers."""
+        was, model = self.tables.get(one.name), (one.routes, one.virtual_hosts)
+        if was and (was.model[0] is model[0] and was.model[1] is model[1] or was.model == model):
+            return was
+        return Table(model, self.make(self.core.table, table_of(one, numbers, self.series)))
+
+    def listener(self, one, slot, table, numbers):
+        was = self.listeners.get(one.name)
+        number = None if table else numbers[one.cluster]
+        if was and was[1:4] == (slot, table, number) and (was.model is one or was.model == one):
+            return was
+        return Listener(one, slot, table, number, self.make(self.core.listener, listener_of(one, slot, numbers, self.series), table))
