@@ -16,6 +16,12 @@ DEFAULT_ROUTE = {key: value for key, value in DEFAULT_OF["route"].items() if key
 class Checker(Walk):
     """One pass over one configuration."""
 
+    outer = 2                   # parts of a path which lead to a listener: its routes are named by the rest
+
+    def place(self, path):
+        """('listeners', 0, 'virtual_hosts', 1, 'routes', 2) -> 'virtual_hosts[1].routes[2]'"""
+        return rendered(path[self.outer:])
+
     def finish_match(self, parts, path):
         if parts["path"] is not None and parts["path_prefix"] is not None:
             return self.fault(path, "conflict", "`path` and `path_prefix` exclude each other")
@@ -82,7 +88,7 @@ class Checker(Walk):
         if BAD in parts.values():
             return BAD
         del parts["cluster"]
-        parts.update(name=parts["name"] or place(path), split=split)
+        parts.update(name=parts["name"] or self.place(path), split=split)
         return config.Route(**parts)
 
     def finish_virtual_host(self, parts, path):
@@ -141,12 +147,15 @@ class Checker(Walk):
                 seen[name] = path
 
     def finish_cluster(self, parts, path):
+        self.repeated_endpoints(parts, path)
+        return self.made(config.Cluster, parts)
+
+    def repeated_endpoints(self, parts, path):
         seen = {}
         for i, one in rows(parts["endpoints"]):
             if one.address in seen:
                 self.fault(path + ("endpoints", i), "duplicate", f"the endpoint {one.address} is repeated; give it a weight")
             seen[one.address] = i
-        return self.made(config.Cluster, parts)
 
     def read_any(self, kind, value, path):
         raise AssertionError("an option that is not built is never read")
@@ -155,11 +164,6 @@ class Checker(Walk):
 def rows(found):
     """(index, value) of what is good in a list that may be BAD or absent."""
     return [(i, one) for i, one in enumerate(found if type(found) is list else ()) if one is not BAD]
-
-
-def place(path):
-    """('listeners', 0, 'virtual_hosts', 1, 'routes', 2) -> 'virtual_hosts[1].routes[2]'"""
-    return rendered(path[2:])
 
 
 def check(value, base=None):
@@ -180,13 +184,13 @@ def check(value, base=None):
     for path, name in checker.references:
         if name not in names["cluster"]:
             checker.fault(path, "unknown_cluster", f"there is no cluster `{clip(name)}`" + checker.did_you_mean(name, names["cluster"]))
-    unique_binds(checker, parts)
+    binds = [(("listeners", i, "bind"), one.bind) for i, one in rows(parts["listeners"])]
+    unique_binds(checker, binds + [((key,), parts[key]) for key in ("admin", "metrics") if parts[key] not in (None, BAD)])
     return (checker.made(config.Config, parts) if not checker.faults else BAD), checker.faults
 
 
-def unique_binds(checker, parts):
-    binds = [(("listeners", i, "bind"), one.bind) for i, one in rows(parts["listeners"])]
-    binds += [((key,), parts[key]) for key in ("admin", "metrics") if parts[key] not in (None, BAD)]
+def unique_binds(checker, binds):
+    """`binds`: [(path, address)]"""
     seen = {}
     for path, bind in binds:
         if bind.endswith(":0") and not bind.startswith("unix:"):

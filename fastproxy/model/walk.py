@@ -8,8 +8,9 @@ import re
 
 from fastproxy.model import config, values
 from fastproxy.model.yaml import Plain
-from fastproxy.tables.options import BALANCERS, NOT_BUILT_BALANCERS, REQUIRED, SECTIONS
+from fastproxy.tables.options import BALANCERS, NOT_BUILT_BALANCERS, REQUIRED, RESOURCES, SECTIONS
 
+TABLE = {**SECTIONS, **RESOURCES}
 BAD = type("Bad", (), {"__repr__": lambda self: "BAD"})()
 SIMPLE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 NULLS = frozenset(("", "~", "null"))
@@ -88,7 +89,7 @@ class Walk:
 
     def section(self, name, value, path):
         """A map of the section -> {option: value} with every default, or BAD if it is no map. A bad option is BAD in it."""
-        options = SECTIONS[name].options
+        options = TABLE[name].options
         if type(value) is not dict:
             return self.expected(path, f"a map ({', '.join(key for key, one in options.items() if one.built)})", value)
         out = DEFAULT_OF[name].copy()
@@ -159,7 +160,10 @@ class Walk:
             return self.expected(path, f"a map of {what} -> value", value)
         read, check, out, folded = self.readers[inner[0]], MAP_KEYS[what], {}, set()
         for key, given in value.items():
-            name = check(self, str(key), path + (key,))
+            if type(key) is not str:
+                out[BAD] = self.fault(path, "type", f"the keys of this map are texts, found {kind_of(key)}")
+                continue
+            name = check(self, key, path + (key,))
             if name is not BAD and what in ("header", "field"):
                 if name.lower() in folded:
                     name = self.fault(path + (key,), "duplicate", f"`{key}` is repeated (names of fields have no case)", True)
@@ -483,7 +487,7 @@ MAP_KEYS = {"header": Walk.matched_field, "query parameter": Walk.query_name, "f
 def read_defaults():
     """Fills DEFAULT_OF (section -> {option: value}) and REQUIRED_KEYS; the defaults are read as those of a file are, once."""
     checker = Walk()
-    for name, section in reversed(SECTIONS.items()):  # a section stands before those that it holds
+    for name, section in reversed(TABLE.items()):  # a section stands before those that it holds
         found = {}
         for key, option in section.options.items():
             if option.built:

@@ -1,6 +1,6 @@
 """Every option of the configuration file: the one table that validates, documents and publishes it.
 
-SECTIONS: section -> Section(about, options); a section is a map in the file. An Option has
+SECTIONS: section -> Section(about, options); a section is a map in the file. RESOURCES: the same, in snapshots. An Option has
   type     a tuple: its kind, then the bounds or parts of that kind (below); the texts are as written in the file
   default  as written in the file; None = absent; REQUIRED
   source   who else chose that default, or why it is ours
@@ -182,6 +182,18 @@ SECTIONS = {
         "zone": Option(("text", 255), None, "", "Where it is. Kept, and of no effect yet."),
         "labels": Option(("map", "label", ("text", 255)), {}, "", "What it is. Kept, and of no effect yet."),
         "priority": later("Failover between groups of endpoints.", "Envoy"),
+    }),
+}
+# What a snapshot has besides `listener` and `cluster`, which are the file's own sections (docs/snapshot_protocol.md).
+RESOURCES = {
+    "settings": Section("The proxy as a whole.", {key: SECTIONS["config"].options[key] for key in ("workers", "admin", "metrics", "drain_timeout")}),
+    "route_table": Section("Routes that several listeners may share. One of the two.", {
+        key: SECTIONS["listener"].options[key] for key in ("routes", "virtual_hosts")}),
+    "endpoints": Section("The endpoints of the cluster of the same name.", {"endpoints": SECTIONS["cluster"].options["endpoints"]}),
+    "secret": Section("A key and what belongs to it, in PEM. At least one.", {
+        "cert": Option(("text", 1 << 20), None, "", "A certificate, and those that lead to its root."),
+        "key": Option(("text", 1 << 20), None, "", "The private key of the certificate."),
+        "ca": Option(("text", 1 << 20), None, "", "The roots that are trusted."),
     }),
 }
 NOT_BUILT_BALANCERS = {"ring_hash": "consistent hashing on a ring", "maglev": "consistent hashing by table"}
