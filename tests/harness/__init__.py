@@ -4,6 +4,7 @@ from harness.client import RawClient
 from harness.http1 import Message, ProtocolFault, field, fields_of, head_of
 from harness.origin import Origin, answering, serve
 from harness.process import Proxy
+from harness.source import SnapshotSource
 from harness.wait import pace, wait_for
 
-__all__ = ["Message", "Origin", "ProtocolFault", "Proxy", "RawClient", "answering", "field", "fields_of", "head_of", "pace", "serve", "wait_for"]
+__all__ = ["Message", "Origin", "ProtocolFault", "Proxy", "RawClient", "SnapshotSource", "answering", "field", "fields_of", "head_of", "pace", "serve", "wait_for"]

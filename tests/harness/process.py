@@ -28,30 +28,33 @@ def command():
 
 class Proxy:
     """One running process. `$name` in the configuration stands for a given value, `$dir` for its directory; wrap(argv, directory)
-    makes another command line of the usual one."""
+    makes another command line of the usual one. `run`: what `fastproxy run` is given in place of a file."""
 
-    def __init__(self, directory, text, nofile=None, args=(), env=None, wait=True, wrap=None, **values):
+    def __init__(self, directory, text, nofile=None, args=(), env=None, wait=True, wrap=None, run=None, **values):
         self.directory, self.values = directory, {"dir": str(directory), **values}
-        self.file = directory / "proxy.yaml"
+        self.file, self.sockets = directory / "proxy.yaml", directory
         self.write(text)
         self.log = open(directory / "stderr.log", "w+b")
         self.lines, self.addresses, self.ready = [], {}, threading.Event()
         limit = (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))) if nofile else None
         started = time.monotonic()
-        argv = [command(), "run", "-c", str(self.file), *args]
+        argv = [command(), "run", *(run or ["-c", str(self.file)]), *args]
         self.process = subprocess.Popen(wrap(argv, directory) if wrap else argv, stdout=subprocess.PIPE, stderr=self.log,
                                         preexec_fn=limit, env={**os.environ, **(env or {})}, cwd=directory)
         self.pid = self.process.pid
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
         if wait:
-            try:
-                wait_for(lambda: self.ready.is_set() or self.process.poll() is not None, 15, "ready")
-                assert self.ready.is_set(), f"exit {self.process.returncode} before ready\n{self.errors}"
-            except AssertionError:
-                self.process.kill()
-                raise
+            self.wait_ready()
             self.ready_after = time.monotonic() - started
+
+    def wait_ready(self):
+        try:
+            wait_for(lambda: self.ready.is_set() or self.process.poll() is not None, 15, "ready")
+            assert self.ready.is_set(), f"exit {self.process.returncode} before ready\n{self.errors}"
+        except AssertionError:
+            self.process.kill()
+            raise
 
     def read(self):
         for line in self.process.stdout:
@@ -93,7 +96,7 @@ class Proxy:
 
     def admin(self, path, method="GET", *lines, service="admin"):
         """Over the Unix socket that the configuration has as `unix:$dir/SERVICE.sock`."""
-        with RawClient(f"unix:{self.directory}/{service}.sock") as client:
+        with RawClient(f"unix:{self.sockets}/{service}.sock") as client:
             client.send(request(method, path, "Connection: close", *lines, name="localhost"))
             return client.response(method)
 
