@@ -26,6 +26,7 @@ class Proxy:
         self.applying = asyncio.Lock()
         self.draining = False
         self.started_at = 0.0       # Unix time
+        self.snapshots = None       # who follows a source for it (snapshots.py)
 
     @classmethod
     def from_file(cls, path):

@@ -24,14 +24,18 @@ def run(path):
     """The exit code: 0 after a drain, 1 if the file is invalid or an address cannot be had."""
     write_logs()
     try:
-        proxy = Proxy.from_file(path)
+        process = FromFile(path)
     except ConfigError as error:
         return fail(*error.errors)
     except OSError as error:
         return fail(f"{path}: {error.strerror}")
+    return run_process(process)
+
+
+def run_process(process):
     loop = uvloop.new_event_loop()
     try:
-        return loop.run_until_complete(Process(proxy, path).live())
+        return loop.run_until_complete(process.live())
     except (ListenError, ValueError) as error:
         return fail(getattr(error, "strerror", None) or error)
     finally:
@@ -57,38 +61,44 @@ def write_logs():
 
 
 class Process:
-    """What a process has that an embedded proxy has not: signals, a watched file, children to reap as PID 1."""
+    """What a process has that an embedded proxy has not: signals, and children to reap as PID 1.
 
-    def __init__(self, proxy, path):
-        self.proxy, self.path = proxy, path
+    `follow` brings the proxy up and keeps it at what its configuration says: a file (below), or a source (snapshots.py)."""
+
+    def __init__(self):
+        self.proxy = None               # from its first configuration on
         self.end = asyncio.Event()      # a first signal: drain
         self.now = asyncio.Event()      # a second one: no more waiting
-        self.reload_lock = asyncio.Lock()
-        self.text = None                # of the file as last tried
-        self.seen = self.look()
+        self.ready, self.said = False, {}   # what was printed: listener name -> address
 
     async def live(self):
-        self.text = self.read()
         self.on_signals()
-        await self.proxy.start()
-        for name, address in self.proxy.addresses.items():
-            print("listening", name, address)
-        for name, (_, service) in self.proxy.services.items():
-            log.info("%s on %s", name, service.address)
-        print("ready", flush=True)
-        watch = asyncio.ensure_future(self.watch())
-        await self.end.wait()
-        watch.cancel()
-        log.info("draining for at most %g s", self.proxy.model.drain_timeout)
-        drain = asyncio.ensure_future(self.drain())
-        now = asyncio.ensure_future(self.now.wait())
-        await asyncio.wait({drain, now}, return_when=asyncio.FIRST_COMPLETED)
-        if not drain.done() or not drain.result():
-            log.warning("ended with %(conns)d connections and %(streams)d streams open", self.proxy.running.core.active())
-        drain.cancel()
-        now.cancel()
-        await self.proxy.close()
+        follow, end = asyncio.ensure_future(self.follow()), asyncio.ensure_future(self.end.wait())
+        await asyncio.wait({follow, end}, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            if follow.done():
+                follow.result()
+        finally:
+            follow.cancel()
+            end.cancel()
+            await asyncio.gather(follow, return_exceptions=True)
+        if self.proxy and self.proxy.running:
+            log.info("draining for at most %g s", self.proxy.model.drain_timeout)
+            if not await self.unless_now(self.drain()):
+                log.warning("ended with %(conns)d connections and %(streams)d streams open", self.proxy.running.core.active())
+            await self.proxy.close()
+        await self.unless_now(self.put_away())
         return 0
+
+    async def unless_now(self, work):
+        """What it returns, or None if a second signal comes before that."""
+        work, now = asyncio.ensure_future(work), asyncio.ensure_future(self.now.wait())
+        await asyncio.wait({work, now}, return_when=asyncio.FIRST_COMPLETED)
+        now.cancel()
+        if work.done():
+            return work.result()
+        work.cancel()
+        return None
 
     async def drain(self):
         """Whether all streams ended in time. As PID 1 it waits for the children, too: our end is the end of them."""
@@ -99,11 +109,27 @@ class Process:
             await asyncio.sleep(CHILDREN_POLL_S)
         return done
 
+    async def put_away(self):
+        """The last thing that is done."""
+
+    def announce(self):
+        """Says where the listeners are, as far as that is new, and once that they serve."""
+        addresses = self.proxy.addresses
+        for name, address in addresses.items():
+            if self.said.get(name) != address:
+                print("listening", name, address, flush=True)
+        self.said = addresses
+        if not self.ready:
+            self.ready = True
+            for name, (_, service) in self.proxy.services.items():
+                log.info("%s on %s", name, service.address)
+            print("ready", flush=True)
+
     def on_signals(self):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.on_end, number)
-        loop.add_signal_handler(signal.SIGHUP, self.on_hup)
+        loop.add_signal_handler(signal.SIGHUP, self.on_hup_signal)
         if os.getpid() == 1:
             signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whatever lost its parent is ours: the kernel collects it when it ends
             children_left()                                # but for those that have ended before
@@ -113,10 +139,30 @@ class Process:
         if os.getpid() == 1:
             forward(number)
 
-    def on_hup(self):
-        asyncio.ensure_future(self.reload("SIGHUP"))
+    def on_hup_signal(self):
+        self.on_hup()
         if os.getpid() == 1:
             forward(signal.SIGHUP)
+
+
+class FromFile(Process):
+    """Follows a file: SIGHUP, or a change of it, reloads it."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.proxy, self.path = Proxy.from_file(path), path
+        self.reload_lock = asyncio.Lock()
+        self.text = None                # of the file as last tried
+        self.seen = self.look()
+
+    async def follow(self):
+        self.text = self.read()
+        await self.proxy.start()
+        self.announce()
+        await self.watch()
+
+    def on_hup(self):
+        asyncio.ensure_future(self.reload("SIGHUP"))
 
     async def watch(self):
         """Reloads when the file has changed: another file in its place, or other bytes in it."""
@@ -145,14 +191,13 @@ class Process:
     async def reload(self, why):
         """Takes the file as it is now; what is wrong with it is logged, and then all stays as it was."""
         async with self.reload_lock:
-            if self.end.is_set():
+            if self.end.is_set() or not self.ready:
                 return
             self.text = self.read()
             try:
                 model = load(path=self.path)
                 if model.workers != self.proxy.model.workers:
                     config_log.warning("workers: takes effect at the next start")
-                before = self.proxy.addresses
                 await self.proxy.apply(model)
             except ConfigError as error:
                 self.proxy.running.reloads["error"] += 1
@@ -160,9 +205,7 @@ class Process:
             except (OSError, ValueError) as error:
                 config_log.error("not reloaded (%s): %s", why, getattr(error, "strerror", None) or error)
             else:
-                for name, address in self.proxy.addresses.items():
-                    if before.get(name) != address:
-                        print("listening", name, address, flush=True)
+                self.announce()
                 config_log.info("reloaded (%s)", why)
 
 

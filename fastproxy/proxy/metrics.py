@@ -144,6 +144,13 @@ def prometheus(proxy):
     page.family("fastproxy_config_reloads_total", "counter", "Configurations taken and refused since the start.",
                 [(labels(result=result), n) for result, n in running.reloads.items()])
     page.family("fastproxy_config_applied_timestamp_seconds", "gauge", "When the running configuration was taken.", [("", running.applied_at)])
+    if proxy.snapshots:
+        facts = proxy.snapshots.facts()
+        page.family("fastproxy_snapshot_connected", "gauge", "1 while the source of snapshots is connected.", [("", int(facts["connected"]))])
+        page.family("fastproxy_snapshot_stale", "gauge", "1 while a snapshot from the disk serves that no source has confirmed.", [("", int(facts["stale"]))])
+        page.family("fastproxy_snapshot_answers_total", "counter", "Answers to the source by kind.",
+                    [(labels(answer=answer), n) for answer, n in facts["answers"].items()])
+        page.family("fastproxy_snapshot_info", "gauge", "1, labelled with the version that serves.", [(labels(version=facts["version"] or ""), 1)])
     page.family("fastproxy_draining", "gauge", "1 while the proxy drains.", [("", int(proxy.draining))])
     page.family("fastproxy_start_time_seconds", "gauge", "When the proxy started.", [("", proxy.started_at)])
     page.family("fastproxy_build_info", "gauge", "1, labelled with the version.",
@@ -181,6 +188,7 @@ def report(proxy):
                    for (listener, route, cluster), record in series_of(stats, running.series)],
         "clusters": clusters_of(stats),
         "errors": stats["errors"],
+        **({"snapshot": proxy.snapshots.facts()} if proxy.snapshots else {}),
     }
 
 

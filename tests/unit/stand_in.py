@@ -60,7 +60,7 @@ class Running:
 class Proxy:
     def __init__(self, routes=1):
         self.running, self.model = Running(routes), Model()
-        self.draining, self.started_at, self.services = False, 1.0, {}
+        self.draining, self.started_at, self.services, self.snapshots = False, 1.0, {}, None
 
     def alive(self):
         return self.running
