@@ -22,11 +22,13 @@ include "core/balance.pyx"         # route -> cluster -> endpoint
 include "core/pool.pyx"            # endpoint -> upstream conn, idle or new; another attempt
 include "core/up.pyx"              # upstream conn: response heads
 include "core/forward.pyx"         # bodies both ways, tunnels, splice
+include "core/log.pyx"             # a record of it for the access log
 include "core/finish.pyx"          # the one exit of every stream
 include "core/worker.pyx"          # the loop around it all
 
 include "core/match_build.pyx"     # route tables from descriptions
 include "core/plan.pyx"            # plans from descriptions
+include "core/log_format.pyx"      # records of the access log become lines
 include "core/face.pyx"            # Core, as the policy layer sees it
 include "core/pyparse.pyx"         # parser and table for Python: tests and fuzzing
 include "core/pymatch.pyx"

@@ -215,6 +215,8 @@ cdef void down_refuse(conn_t *c, uint32_t cause) noexcept nogil:
     cdef series_t *series
     count_error(w, cause)
     if conf != NULL:
+        if conf.log != NULL:
+            log_refused(c, conf, cause)
         series = series_of(w, conf.series)
         if series != NULL:
             fp_count(&series.used, 1)

@@ -84,3 +84,4 @@ static const char *const error_sentences[] = {"",
     "draining",
     "internal error",
 };
+static const char *const error_flags[] = {"", "DPE", "DPE", "DPE", "DPE", "DPE", "DPE", "DPE", "DPE", "DPE", "DPE", "DPE", "DPE", "DPE", "DPE", "DPE", "DPE", "DPE", "DPE", "DPE", "DPE", "DPE", "SI", "SI", "DC", "NR", "LR", "UH", "UO", "UF", "UF", "UC", "UC", "UPE", "UPE", "UPE", "UT", "OM", "LR", "LR"};

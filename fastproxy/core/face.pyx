@@ -51,10 +51,12 @@ cdef class Core:
         self.threads = workers
         self.c.n_workers = max(1, workers)
         pthread_mutex_init(&self.c.lock, NULL)
+        self.c.log_fd = -1
         self.registry = Registry(self.c.n_workers)
         self.slots = set()
         self.c.workers = <worker_t **>calloc(self.c.n_workers, sizeof(worker_t *))
-        if self.c.workers == NULL:
+        self.c.rings = <ring_t **>calloc(self.c.n_workers, sizeof(ring_t *))
+        if self.c.workers == NULL or self.c.rings == NULL:
             raise MemoryError
         for i in range(self.c.n_workers):
             self.c.workers[i] = worker_new(&self.c, i, workers == 0)
@@ -64,7 +66,13 @@ cdef class Core:
         _cores.add(self)
 
     def __dealloc__(self):
+        cdef uint32_t i
         self.end()
+        for i in range(self.c.n_workers if self.c.rings != NULL else 0):
+            free(self.c.rings[i])
+        free(self.c.rings)
+        if self.c.log_fd >= 0:
+            close(self.c.log_fd)
 
     def fileno(self):
         """The epoll descriptor of workers=0: readable when turn() is due."""
@@ -285,6 +293,46 @@ cdef class Core:
         free(plan.gone)
         free(plan)
 
+    def open_log(self):
+        """Gives each worker a ring for access records. -> the descriptor that is readable when there are some after wait_log."""
+        cdef uint32_t i
+        self.check()
+        if self.c.log_fd < 0:
+            self.c.log_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+            if self.c.log_fd < 0:
+                raise OSError(errno, "no descriptor for the access log")
+        for i in range(self.c.n_workers):
+            if self.c.rings[i] == NULL:
+                self.c.rings[i] = <ring_t *>calloc(1, sizeof(ring_t))
+                if self.c.rings[i] == NULL:
+                    raise MemoryError
+                fp_ptr_store(<void **>&self.c.workers[i].ring, self.c.rings[i])
+        return self.c.log_fd
+
+    def read_log(self, list formats, list names, uint64_t wall_ns, uint64_t most=RING_SIZE):
+        """Formats what the workers have logged: LogFormat (or None) by id, (listener, route, cluster) as bytes by series.
+        `wall_ns` is added to the monotonic clock. -> the number of records; at most about `most` bytes of each worker."""
+        cdef uint32_t i
+        cdef uint64_t n = 0
+        for i in range(self.c.n_workers):
+            if self.c.rings[i] != NULL:
+                n += ring_read(self.c.rings[i], formats, names, wall_ns, most)
+        return n
+
+    def wait_log(self):
+        """Asks to be woken at the next record. False: there are some already."""
+        cdef uint32_t i
+        cdef ring_t *ring
+        cdef bint empty = True
+        drain_counter(self.c.log_fd)
+        for i in range(self.c.n_workers):
+            ring = self.c.rings[i]
+            if ring != NULL:
+                fp_store_ordered32(&ring.wanted, 1)
+                if fp_load_acquire(&ring.head) != ring.tail:
+                    empty = False
+        return empty
+
     def settled(self):
         """Whether every worker runs what was last applied: until then a request may still meet the plan before."""
         cdef uint32_t i
@@ -353,6 +401,12 @@ cdef class Core:
             raise ValueError(f"listener {row['name']}: head_bytes over 64 KiB, or fields over {H1_MAX_FIELDS}")
         conf.x_forwarded, conf.request_id = row["x_forwarded"], row["request_id"]
         conf.via = text_in(part, row["via"])
+        if row["log"] is not None:
+            conf.log = <log_t *>arena_take(part, sizeof(log_t))
+            conf.log.id = row["log"]["id"]
+            conf.log.request = self.build_fields(part, row["log"]["request"])
+            conf.log.response = self.build_fields(part, row["log"]["response"])
+            conf.log.n_request, conf.log.n_response = <uint32_t>len(row["log"]["request"]), <uint32_t>len(row["log"]["response"])
         if row["cluster"] is not None:
             conf.cluster = row["cluster"]
         conf.filters = <filter_ops_t *>arena_take(part, (len(names) + 1) * sizeof(filter_ops_t))
@@ -363,6 +417,20 @@ cdef class Core:
             conf.filters[conf.n_filters].on_request = <int (*)(void *, filter_call_t *) noexcept nogil><size_t>on_request
             conf.filters[conf.n_filters].state = <void *><size_t>state
             conf.n_filters += 1
+
+    cdef log_field_t *build_fields(self, part_t *part, list names) except NULL:
+        cdef log_field_t *out = <log_field_t *>arena_take(part, (len(names) + 1) * sizeof(log_field_t))
+        cdef text_t text
+        cdef uint32_t i
+        if len(names) > LOG_FIELDS:
+            raise ValueError(f"an access log has at most {LOG_FIELDS} fields of a head")
+        for i in range(len(names)):
+            text = text_in(part, names[i].lower())
+            out[i].name, out[i].len = text.at, text.len
+            out[i].hid = <uint8_t>h1_name(<const uint8_t *>text.at, text.len)
+            if out[i].hid >= HID_LAST:
+                out[i].hid = HID_OTHER
+        return out
 
     cdef set_balancer(self, cluster_t *cluster, dict row):
         name = row["balance"]
@@ -446,7 +514,8 @@ cdef class Core:
                 "conns": fp_load(&w.n_down), "upstream_conns": fp_load(&w.n_up), "pool_idle": fp_load(&w.n_pooled),
                 "streams": fp_load(&w.n_streams), "loops": fp_load(&w.loops), "accepts": fp_load(&w.accepts),
                 "memory_bytes": fp_load(&w.memory), "buffers": fp_load(&w.n_bufs), "pipes": fp_load(&w.n_pipes),
-                "spliced_bytes": fp_load(&w.spliced_bytes)})
+                "spliced_bytes": fp_load(&w.spliced_bytes),
+                "log_dropped": fp_load(&self.c.rings[i].dropped) if self.c.rings[i] != NULL else 0})
             for slot in self.slots:
                 wl = <wlistener_t *>fp_ptr_load(<void **>&w.listeners[<uint32_t>slot])
                 one = out["listeners"].setdefault(slot, {"accepted": 0, "active": 0, "received_bytes": 0, "sent_bytes": 0, "closed": 0})

@@ -28,6 +28,10 @@ cdef void finish(stream_t *s) noexcept nogil:
             put_pipe(w, s.flow[i].pipe, False)
             s.flow[i].pipe = NULL
     s.state = S_DONE
+    if s.conf.log != NULL:
+        log_stream(s)
+        put_buf(w, s.note)
+        s.note = NULL
     if s.wp != NULL:
         wplan_leave(w, s.wp)
     else:

@@ -120,7 +120,7 @@ cdef size_t build_request(stream_t *s, const uint8_t *p, h1_head_t *h, view_t *v
             put(&o, b"\r\n", 2)
         put(&o, b"X-Forwarded-Proto: http\r\n", 25)
     if conf.request_id and not h.at[<int>HID_X_REQUEST_ID]:
-        put_request_id(&o, w)
+        put_request_id(&o, s)
     if s.upgrade:
         f = &h.fields[h.at[<int>HID_UPGRADE] - 1]
         put(&o, b"Connection: Upgrade\r\nUpgrade: ", 30)
@@ -195,24 +195,25 @@ cdef uint32_t decimal(const uint8_t *p, uint32_t n) noexcept nogil:
     return v
 
 
-cdef void put_request_id(out_t *o, worker_t *w) noexcept nogil:
+cdef void put_request_id(out_t *o, stream_t *s) noexcept nogil:
     """A random UUID (RFC 9562 version 4)."""
-    cdef uint64_t a = next_random(w), b = next_random(w)
-    cdef const char *hex = b"0123456789abcdef"
-    cdef uint8_t *q
-    cdef int i
+    s.id_a = (next_random(s.w) & ~<uint64_t>0xf000) | 0x4000
+    s.id_b = (next_random(s.w) & ~(<uint64_t>3 << 62)) | <uint64_t>1 << 63
     put(o, b"X-Request-Id: ", 14)
-    q = o.at + o.n
-    a = (a & ~<uint64_t>0xf000) | 0x4000
-    b = (b & ~(<uint64_t>3 << 62)) | <uint64_t>1 << 63
+    put_uuid(o.at + o.n, s.id_a, s.id_b)
+    o.n += 36
+    put(o, b"\r\n", 2)
+
+
+cdef void put_uuid(uint8_t *q, uint64_t a, uint64_t b) noexcept nogil:
+    """36 characters."""
+    cdef const char *hex = b"0123456789abcdef"
+    cdef int i
     for i in range(16):
         q[i + (i >= 8) + (i >= 12)] = hex[(a >> (60 - 4 * i)) & 15]
     q[8] = q[13] = q[18] = q[23] = 45
     for i in range(16):
         q[19 + i + (i >= 4)] = hex[(b >> (60 - 4 * i)) & 15]
-    q[36] = 13
-    q[37] = 10
-    o.n += 38
 
 
 cdef size_t build_response(stream_t *s, const uint8_t *p, h1_head_t *h, uint8_t *to) noexcept nogil:

@@ -36,6 +36,7 @@ cdef void accepted(worker_t *w, wlistener_t *wl, lconf_t *conf, int fd, sockaddr
     c.kind, c.state, c.fd, c.slot = K_DOWN, C_IDLE, fd, wl.slot
     c.opened_ns, c.idle_ns = w.now, conf.stream_idle_ns
     c.ip_len = address_text(addr, c.ip)
+    c.port = ntohs((<sockaddr_in *>addr).sin_port) if c.ip_len else 0     # where a sockaddr_in6 has it, too
     fp_count(&w.n_down, 1)
     fp_count(&w.accepts, 1)
     fp_count(&wl.accepted, 1)

@@ -55,6 +55,12 @@ static inline int fp_claim32(int32_t *p)
     return __atomic_compare_exchange_n(p, &free, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 static inline void fp_release32(int32_t *p) { __atomic_store_n(p, 0, __ATOMIC_RELEASE); }
+/* A ring's two ends, and the flag by which its reader sleeps: what is stored must be seen before what is then loaded. */
+static inline uint64_t fp_load_acquire(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+static inline void fp_store_release(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+static inline void fp_store_ordered(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }
+static inline int32_t fp_load_ordered32(const int32_t *p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
+static inline void fp_store_ordered32(int32_t *p, int32_t v) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }
 /* A reference count: the one who takes it to zero must see what the others wrote. */
 static inline int32_t fp_ref_add(int32_t *p, int32_t n) { return __atomic_add_fetch(p, n, __ATOMIC_ACQ_REL); }
 static inline int fp_flag_load(const int *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }

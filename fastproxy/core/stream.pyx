@@ -53,6 +53,8 @@ cdef size_t stream_begin(conn_t *c, lconf_t *conf, uint8_t *p, size_t head_len, 
     w.n_set = 0
     w.set_lines_len = 0
     view_from_h1(&view, p, head)
+    if conf.log != NULL:
+        note_request(s, head, &view)
     verdict = request_check(s, head, p)
     if verdict == 0 and conf.n_filters:
         verdict = run_filters(s, &view)
@@ -179,6 +181,7 @@ cdef size_t stream_send(stream_t *s, uint8_t *p, size_t head_len, size_t n, view
         stream_dial(s)
         return n if s.state == S_DONE and s.down.state != C_IDLE else head_len
     up_attach(s, s.up)
+    s.from_pool = True
     set_stream_state(s, S_WAIT)
     s.sent_ns = w.now
     if f.kind == H1_BODY_LENGTH:

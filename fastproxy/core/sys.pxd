@@ -1,7 +1,7 @@
 # Externs of libc and the kernel.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t, int64_t, uintptr_t
 from libc.string cimport memcpy, memmove, memset, memcmp, memchr, strlen
-from libc.stdlib cimport malloc, calloc, free
+from libc.stdlib cimport malloc, calloc, realloc, free
 from libc.errno cimport errno, EAGAIN, EINTR, EINPROGRESS, EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, EPERM, EPIPE, ECONNRESET, EINVAL
 
 cdef extern from "native.h" nogil:
@@ -19,6 +19,11 @@ cdef extern from "native.h" nogil:
     int32_t fp_atomic_add32(int32_t *, int32_t)
     int32_t fp_atomic_load32(const int32_t *)
     void fp_atomic_store32(int32_t *, int32_t)
+    uint64_t fp_load_acquire(const uint64_t *)
+    void fp_store_release(uint64_t *, uint64_t)
+    void fp_store_ordered(uint64_t *, uint64_t)
+    int32_t fp_load_ordered32(const int32_t *)
+    void fp_store_ordered32(int32_t *, int32_t)
     bint fp_claim32(int32_t *)
     void fp_release32(int32_t *)
     int32_t fp_ref_add(int32_t *, int32_t)
@@ -35,6 +40,7 @@ cdef extern from "errors_gen.h" nogil:
     const uint16_t error_statuses[1]
     const char *const error_names[1]
     const char *const error_sentences[1]
+    const char *const error_flags[1]
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t read(int, void *, size_t)

@@ -19,6 +19,8 @@ cdef enum:
     BUF_CLASSES = 4
     WHEEL_LEVELS = 5
     BUDGET_SLOTS = 10              # seconds (Linkerd)
+    RING_SIZE = 4194304            # a power of two
+    LOG_FIELDS = 32                # of either head, in one format
     SERIES_CHUNK = 16
     SERIES_CHUNKS = 2048
     HIST_BUCKETS = 256
@@ -245,6 +247,18 @@ cdef struct table_t:               # routes of a listener, and how they are foun
     route_table_t *found
     route_t *routes
 
+cdef struct log_field_t:
+    const char *name               # lower case
+    uint32_t len
+    uint8_t hid
+
+cdef struct log_t:                 # a listener's access log
+    uint32_t id                    # of its format
+    uint32_t n_request
+    log_field_t *request           # fields to note
+    uint32_t n_response
+    log_field_t *response
+
 cdef struct lconf_t:               # a listener's part
     part_t part
     const char *name
@@ -261,6 +275,7 @@ cdef struct lconf_t:               # a listener's part
     bint x_forwarded
     bint request_id
     text_t via
+    log_t *log                     # NULL: off
     uint32_t n_filters
     filter_ops_t *filters
 
@@ -317,6 +332,7 @@ cdef struct conn_t:
     uint64_t opened_ns
     uint32_t slot                  # down: the listener's
     uint32_t lingered
+    uint16_t port                  # down: the client's
     uint8_t ip_len
     char ip[47]                    # down: the address as text, "" for a Unix socket
 
@@ -352,6 +368,8 @@ cdef struct stream_t:
     bint counted_request           # in the cluster's share
     bint counted_pending
     bint waiting                   # in its pool's queue for a conn
+    bint from_pool                 # its first attempt was on a pooled conn
+    bint noted_response
     bint judged                    # its endpoint knows how the attempt went
     bint trial                     # the one request that an ejected endpoint gets
     uint16_t status
@@ -371,6 +389,9 @@ cdef struct stream_t:
     uint64_t first_ns
     tnode_t timer                  # of the route's timeout
     buf_t *hold                    # request as sent: head, perhaps body
+    buf_t *note                    # for the access log: lengths and texts
+    uint64_t id_a                  # request id that was made
+    uint64_t id_b
     flow_t flow[2]
     stream_t *link                 # dead list; while waiting, the queue
 
@@ -389,6 +410,16 @@ cdef struct msg_t:
     uint32_t slot
     bint shared
     bint is_unix
+
+cdef struct ring_t:                # access records of a worker, to the policy thread
+    uint64_t head                  # bytes ever written
+    uint64_t next                  # where the record in the making begins
+    uint64_t dropped
+    uint8_t pad[104]
+    uint64_t tail                  # bytes ever read
+    int32_t wanted                 # the reader sleeps until it is woken
+    uint8_t pad2[116]
+    uint8_t data[RING_SIZE]
 
 cdef struct worker_t:
     uint32_t index
@@ -411,6 +442,7 @@ cdef struct worker_t:
     conn_t *conns                  # all of them
     conn_t *sweep                  # the next of them to be looked at for a stream under an old plan
     bint sweep_again               # another plan came meanwhile
+    ring_t *ring                   # NULL: no access log yet
     conn_t *ready
     conn_t *ready_last
     conn_t *dead
@@ -463,4 +495,6 @@ cdef struct core_t:
     pthread_mutex_t lock
     plan_t *retired                # for the policy thread to free
     part_t *retired_parts
+    ring_t **rings                 # the workers', which they outlive, so that the last records can be read
+    int log_fd                     # wakes who reads them
     uint64_t generation

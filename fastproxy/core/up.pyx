@@ -118,6 +118,8 @@ cdef void on_response(stream_t *s, uint8_t *p, size_t head_len, size_t n) noexce
     if h.status == 101:
         on_switch(s, p, head_len, n)
         return
+    if s.conf.log != NULL:
+        note_response(s, p, h)
     if s.trial and not is_failure(h.status, 0):
         endpoint_good(s)
     if s.cluster.uses_ewma:

@@ -4,7 +4,7 @@ That is: names that must be unique, references, options that exclude each other 
 with what the walk has read of a section X, defaults included, where some of it may be BAD.
 """
 
-from fastproxy.model import config
+from fastproxy.model import config, logformat
 from fastproxy.model.walk import BAD, DEFAULT_OF, Walk, clip, rendered
 
 MAX_LISTENERS = 500             # the core has 1024 places, and a reload needs old and new at once
@@ -45,6 +45,14 @@ class Checker(Walk):
         if parts["status"] in (204, 205, 304) and parts["body"]:
             return self.fault(path + ("body",), "conflict", f"a response {parts['status']} has no body")
         return self.made(config.DirectResponse, parts)
+
+    def finish_access_log(self, parts, path):
+        if parts["format"] is not None and parts["json"] is not None:
+            return self.fault(path, "conflict", "`format` and `json` exclude each other")
+        if BAD in parts.values():
+            return BAD
+        made = parts["format"] or parts["json"] or logformat.text_format(logformat.DEFAULT)
+        return config.AccessLog(path=parts["path"], format=made)
 
     def finish_header_edit(self, parts, path):
         names = {}

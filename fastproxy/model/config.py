@@ -8,6 +8,8 @@ from typing import Dict, List, Optional, Union
 
 from msgspec import Struct
 
+from fastproxy.model import logformat
+
 
 class Matcher(Struct, frozen=True, kw_only=True):
     kind: str                   # exact | prefix | suffix | contains | regex | present
@@ -87,6 +89,11 @@ class Limits(Struct, frozen=True, kw_only=True):
     body_bytes: int
 
 
+class AccessLog(Struct, frozen=True, kw_only=True):
+    path: str
+    format: logformat.Format
+
+
 class Listener(Struct, frozen=True, kw_only=True):
     name: str
     bind: str
@@ -99,6 +106,7 @@ class Listener(Struct, frozen=True, kw_only=True):
     x_forwarded: bool
     request_id: bool
     via: Optional[str]
+    access_log: Optional[AccessLog]
     filters: List[str]
 
 

@@ -52,6 +52,13 @@ def port_of(text, lowest):
     return int(text)
 
 
+def file_path(text, base=None):
+    """An absolute path; a relative one is taken from `base`."""
+    if not text or "\0" in text:
+        raise ValueError("a path is not empty and has no NUL")
+    return os.path.normpath(os.path.join(base or os.getcwd(), text))
+
+
 def address(text, base=None, lowest_port=1):
     """'127.0.0.1:80', '[::1]:80', 'unix:path' -> the same in canonical form; a relative path is taken from `base`."""
     if text.startswith("unix:"):

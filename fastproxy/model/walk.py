@@ -6,7 +6,7 @@ where it has noted a fault; BAD travels up to the nearest list or section and no
 
 import re
 
-from fastproxy.model import config, values
+from fastproxy.model import config, logformat, values
 from fastproxy.model.yaml import Plain
 from fastproxy.tables.options import BALANCERS, NOT_BUILT_BALANCERS, REQUIRED, RESOURCES, SECTIONS
 
@@ -259,6 +259,24 @@ class Walk:
         if type(value) is bool or (type(value) is Plain and value in ("true", "false")):
             return self.read_section(("section", kind[1]), {}, path) if self.read_bool(kind, value, path) else None
         return self.expected(path, f"true, false or a map ({', '.join(SECTIONS[kind[1]].options)})", value)
+
+    def read_log_path(self, kind, value, path):
+        return self.parsed(values.file_path, "a path", value, path, self.base)
+
+    def read_log_format(self, kind, value, path):
+        return self.parsed(logformat.text_format, "a text", value, path)
+
+    def read_log_json(self, kind, value, path):
+        if type(value) is not dict:
+            on = self.read_bool(kind, value, path)
+            return BAD if on is BAD else logformat.json_format(logformat.DEFAULT_JSON) if on else None
+        fields = {str(key): self.text("a text", one, path + (key,)) for key, one in value.items()}
+        if BAD in fields.values():
+            return BAD
+        try:
+            return logformat.json_format(fields)
+        except ValueError as error:
+            return self.fault(path, "value", str(error))
 
     def read_workers(self, kind, value, path):
         if isinstance(value, str) and value == "auto":

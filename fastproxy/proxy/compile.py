@@ -8,10 +8,12 @@ NO_CLUSTER = ""                 # the label of what the proxy answers itself
 
 
 class Slots:
-    """Numbers for (listener, route, cluster), kept over reloads: a number is never used again, so counters never mix."""
+    """Numbers for (listener, route, cluster) and for access logs, kept over reloads: a number is never used again, so
+    counters never mix."""
 
     def __init__(self, cap=SERIES_CAP):
         self.cap, self.numbers, self.names = cap, {}, [OTHER]
+        self.logs = []          # (path, format) of each access log so far
         self.refused = set()    # triples over the cap, as far as they were counted
 
     def series(self, listener, route, cluster):
@@ -26,6 +28,13 @@ class Slots:
             number = self.numbers[key] = len(self.names)
             self.names.append(key)
         return number
+
+    def log(self, one):
+        """What the core is told of an access log. Its number is that of (path, format) in `logs`."""
+        key = one.path, one.format
+        if key not in self.logs:
+            self.logs.append(key)
+        return {"id": self.logs.index(key), "request": one.format.request, "response": one.format.response}
 
     def labels(self, number):
         """(listener, route, cluster) of a number."""
@@ -62,6 +71,7 @@ def listener_of(one, slot, numbers, slots):
         # Of http: what goes wrong before a route is known.
         "series": slots.series(one.name, NO_CLUSTER, NO_CLUSTER if http else one.cluster),
         "x_forwarded": one.x_forwarded, "request_id": one.request_id, "via": one.via, "filters": list(one.filters),
+        "log": slots.log(one.access_log) if one.access_log else None,
     }
 
 

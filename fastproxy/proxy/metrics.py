@@ -141,6 +141,11 @@ def prometheus(proxy):
             ("fastproxy_worker_memory_bytes", "gauge", "memory_bytes", "Buffers and slabs of a worker.")):
         page.family(name, kind, about, [(where, record[key]) for where, record in workers if key in record])
 
+    if running.access_log:
+        page.family("fastproxy_access_log_records_total", "counter", "Records of the access log: written, or dropped because the ring of a worker was full.",
+                    [('result="written"', running.access_log.records), ('result="dropped"', sum(record["log_dropped"] for record in stats["workers"]))])
+        page.family("fastproxy_access_log_dropped_bytes_total", "counter", "Of lines for files which took them too slowly, or not at all.",
+                    [("", running.access_log.dropped_bytes)])
     page.family("fastproxy_config_reloads_total", "counter", "Configurations taken and refused since the start.",
                 [(labels(result=result), n) for result, n in running.reloads.items()])
     page.family("fastproxy_config_applied_timestamp_seconds", "gauge", "When the running configuration was taken.", [("", running.applied_at)])

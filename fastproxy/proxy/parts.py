@@ -41,8 +41,9 @@ class Parts:
         self.built = 0          # parts compiled so far
 
     @without_gc()
-    def apply(self, model, places):
-        """`places`: for each listener of the model (slot, address as bound). ValueError or MemoryError: all is as before."""
+    def apply(self, model, places, before=None):
+        """`places`: for each listener of the model (slot, address as bound); `before` is called when all is compiled.
+        ValueError, OSError or MemoryError: all is as before."""
         clusters, changed = self.take_clusters(model)
         numbers, by_number = self.number(clusters, changed)
         tables, listeners = {}, {}
@@ -55,6 +56,8 @@ class Parts:
         rows = [(one, address) for one, (_, address) in zip(model.listeners, places)]
         for (cluster, address), what in self.loops.update(rows, model.clusters, clusters, changed).items():
             self.core.mark(cluster, address, what is not None, what == "loop")
+        if before:
+            before()
         self.core.apply(by_number, [(one.slot, one.part) for one in listeners.values()])
         self.clusters, self.tables, self.listeners = clusters, tables, listeners
         self.numbers, self.by_number = numbers, by_number

@@ -1,5 +1,6 @@
 """A core with its listeners: takes a model, and later the next one, whole or not at all."""
 
+import asyncio
 import itertools
 import logging
 import os
@@ -31,6 +32,7 @@ class Running:
         self.core = Core(workers=self.workers)
         self.series = Slots()
         self.parts = Parts(self.core, self.series)
+        self.access_log = None
         self.opened = {}            # key() -> Opened
         self.slots = itertools.count()
         self.model = None
@@ -64,7 +66,7 @@ class Running:
                 else:
                     fresh[key] = self.open(one)
             places = [kept.get(self.key(one)) or fresh[self.key(one)] for one in model.listeners]
-            self.parts.apply(model, [(place.slot, place.address) for place in places])
+            self.parts.apply(model, [(place.slot, place.address) for place in places], self.open_logs)
         except BaseException:
             for place in fresh.values():
                 self.drop(place)
@@ -99,6 +101,15 @@ class Running:
             sock.detach()  # the core closes it
         return place
 
+    def open_logs(self):
+        """Before the workers write records of a new access log. OSError if its file cannot be opened."""
+        if self.series.logs:
+            if self.access_log is None:
+                from fastproxy.proxy.accesslog import AccessLog  # only who asks for it pays for it
+                self.access_log = AccessLog(self.core, self.series, asyncio.get_running_loop())
+            self.access_log.update(self.series.logs)
+            self.access_log.reopen()
+
     def free_slot(self):
         """The one out of use for longest, since a removed listener may still finish its streams."""
         used = {place.slot for place in self.opened.values()}
@@ -124,4 +135,8 @@ class Running:
         self.closed = True
         for place in self.opened.values():
             listen.remove_ours(place.bind, place.identity)
+        if self.access_log:
+            self.access_log.stop()
         self.core.close()
+        if self.access_log:
+            self.access_log.close()

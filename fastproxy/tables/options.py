@@ -9,7 +9,7 @@ SECTIONS: section -> Section(about, options); a section is a map in the file. RE
 The kinds, each with a reader in model/check.py and a schema in tools/gen_docs.py:
   bool · int(lo, hi) · duration(lo, hi) · size(lo, hi) · text(longest) · name · enum(built, not_built) · status(lo, hi)
   bind · address · host · host_pattern · scheme · path · path_matcher · method · token · matcher(what) · field_value
-  workers · switch(section) · via · balance · endpoints · endpoint · filter · ref(section) · section(name) · list(type, shortest) · map(what, type)
+  workers · switch(section) · log_path · log_format · log_json · via · balance · endpoints · endpoint · filter · ref(section) · section(name) · list(type, shortest) · map(what, type)
 """
 
 from collections import namedtuple
@@ -58,12 +58,18 @@ SECTIONS = {
         "request_id": Option(("bool",), True, "Envoy generate_request_id", "Give a request without `X-Request-Id` one. `http` only."),
         "via": Option(("via",), False, "Envoy",
                       "Append `Via`. `true` names the proxy `fastproxy`; a word names it that. `http` only."),
+        "access_log": Option(("section", "access_log"), None, "off unless asked for", "A line for each request, or connection of a `tcp` listener, when it ends."),
         "filters": Option(("list", ("filter",), 0), [], "", "Filters of compiled extensions, by the name they are registered under, in the order given. "
                           "An installed package that has one under the entry points `fastproxy.filters` is imported for it. `http` only."),
         "tls": later("TLS on the listener."),
         "chains": later("Filter chains: several protocols or certificates on one address.", "Envoy"),
         "original_destination": later("Transparent proxying.", "Envoy"),
         "proxy_protocol": later("The PROXY header, v1 and v2.", "Envoy"),
+    }),
+    "access_log": Section("With Envoy's operators: `%START_TIME%`, `%REQ(NAME)%`, `%RESP(NAME)%`, `%RESPONSE_CODE%`, `%RESPONSE_FLAGS%`, `%DURATION%` and so on. Of `format` and `json`, one.", {
+        "path": Option(("log_path",), REQUIRED, "", "A file, which is appended to and opened again on a reload; `/dev/stdout` or `/dev/stderr`."),
+        "format": Option(("log_format",), None, "Envoy's default format", "A text with operators, and with the line's end. A `%` is written `%%`."),
+        "json": Option(("log_json",), None, "", "`true` for one object a line with the default keys, or key -> text with operators. A text that is one operator has its type; what is absent is `null`."),
     }),
     "timeouts": Section("`0s` turns one off.", {
         "head": Option(("duration", "0s", FOREVER), "10s", "slow-loris bound; Envoy's edge profile, Apache 20 s, nginx 60 s", "From the first byte of a request to the end of its head. `http` only."),

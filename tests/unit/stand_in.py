@@ -54,7 +54,7 @@ class Running:
     def __init__(self, routes):
         self.core, self.series = Core(routes), Slots()
         self.listeners, self.addresses = {0: "web"}, {"web": "127.0.0.1:8080"}
-        self.reloads, self.applied_at = {"ok": 2, "error": 1}, 1.5
+        self.reloads, self.applied_at, self.access_log = {"ok": 2, "error": 1}, 1.5, None
 
 
 class Proxy:

@@ -46,7 +46,7 @@ def test_every_field():
     table, single = web.pop("table"), one["table"]
     assert web == {"slot": 0, "name": "web", "protocol": "http", "head_timeout_ns": 10**9, "stream_idle_ns": 250 * 10**6, "idle_ns": 0,
                    "head_bytes": 2048, "line_bytes": 2048, "fields": 7, "body_bytes": 1 << 20, "cluster": None, "series": 1,
-                   "x_forwarded": True, "request_id": False, "via": "edge", "filters": ["one", "two"]}
+                   "x_forwarded": True, "request_id": False, "via": "edge", "filters": ["one", "two"], "log": None}
     assert (db["table"], db["cluster"], db["idle_ns"], slots.labels(db["series"])) == (None, 1, 7200 * 10**9, ("db", "", "b"))
     assert table["mode"] == "ordered" and table["virtual_hosts"] == [] and single["routes"] == [{"host": None, "path": None, "methods": None, "headers": [], "query": [], "index": 0}]
     assert table["routes"][0] == {
