@@ -96,7 +96,7 @@ def test_as_pid_1(start, tmp_path):
     def orphan(text):
         """A process in there whose parent has ended."""
         before = set(children(init))
-        subprocess.run(["nsenter", "--target", str(init), "--pid", "--mount", "sh", "-c", f"({text}) >/dev/null 2>&1 &"], check=True)
+        subprocess.run(["nsenter", "--target", str(init), "--pid", "sh", "-c", f"({text}) >/dev/null 2>&1 &"], check=True)
         (new,) = wait_for(lambda: set(children(init)) - before, 5, "the orphan is PID 1's")
         return new
 
