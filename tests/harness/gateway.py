@@ -3,9 +3,7 @@
 import json
 
 from harness.http1 import Message
-from harness.origin import Origin, answering
-
-LISTENERS = [{"name": "web", "bind": "127.0.0.1:0"}, {"name": "web6", "bind": "[::1]:0"}]
+from harness.origin import Origin, serve
 
 
 def precedence(match):
@@ -25,14 +23,19 @@ def to(name, *matches, **rest):
 
 
 class Backends:
-    """Clusters with an IPv4 and an IPv6 endpoint each, which answer with the cluster's name (A19)."""
+    """Clusters with an IPv4 and an IPv6 endpoint each, which answer with the cluster's name and the given lines (A19)."""
 
-    def __init__(self, *names, answer=b"HTTP/1.1 200 OK\r\n"):
-        self.of = {name: [Origin(answering(answer + b"X-Cluster: %s\r\nContent-Length: 0\r\n\r\n" % name.encode()), kind=kind)
-                          for kind in ("tcp", "tcp6")] for name in names}
+    def __init__(self, *names):
+        self.lines = ()
+        self.of = {name: [Origin(serve(lambda message, conn, name=name: self.answer(name)), kind=kind) for kind in ("tcp", "tcp6")] for name in names}
 
-    def config(self, **listener):
-        return json.dumps({"listeners": [{**one, **listener} for one in LISTENERS],
+    def answer(self, name):
+        return "\r\n".join(["HTTP/1.1 200 OK", *self.lines, f"X-Cluster: {name}", "Content-Length: 0", "", ""]).encode()
+
+    def config(self, **listeners):
+        """`listeners`: name -> the rest of it; each is there once more as NAME6, over IPv6."""
+        return json.dumps({"listeners": [{"name": name + suffix, "bind": bind, **rest} for name, rest in listeners.items()
+                                         for suffix, bind in (("", "127.0.0.1:0"), ("6", "[::1]:0"))],
                            "clusters": [{"name": name, "balance": "round_robin", "endpoints": [one.address for one in ends]}
                                         for name, ends in self.of.items()]})
 
@@ -47,9 +50,9 @@ class Backends:
                 one.close()
 
 
-def chosen(proxy, target="/", *lines, **options):
+def chosen(proxy, target="/", *lines, listener="web", **options):
     """The cluster that answered over either listener, each asked twice so that both endpoints have their turn; None: 404."""
-    replies = [proxy.get(target, *lines, listener=name, **options) for name in ("web", "web6") for _ in range(2)]
+    replies = [proxy.get(target, *lines, listener=name, **options) for name in (listener, listener + "6") for _ in range(2)]
     assert len({reply.status for reply in replies}) == len({reply.get(b"x-cluster") for reply in replies}) == 1, replies
     if replies[0].status == 404:
         return None

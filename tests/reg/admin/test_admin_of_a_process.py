@@ -28,6 +28,14 @@ CHANGING = ["/drain", "/logging?component=admin&level=debug"]
 GUARD = "x-fastproxy-admin: 1"
 
 
+@pytest.fixture(scope="module")
+def shared(proxy_once, origin_once):
+    """For what must change nothing."""
+    one = proxy_once(UNIX, app=origin_once().address)
+    yield one
+    assert one.get().status == 200 and "DEBUG" not in one.errors
+
+
 def service_of(one, name):
     return re.search(rf"{name} on (\S+)", one.errors)[1]
 
@@ -58,8 +66,8 @@ def test_off_unless_asked_for(proxy, origin):
     assert len(tcp) == 1 and tcp[0].startswith("0100007F:") and not unix
 
 
-def test_unix_socket_is_the_owners_alone(proxy, origin):
-    one = proxy(UNIX, app=origin().address)
+def test_unix_socket_is_the_owners_alone(shared):
+    one = shared
     path = one.directory / "admin.sock"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600 and path.stat().st_uid == os.getuid()
     assert one.admin("/ready").body == b"ready\n"
@@ -80,11 +88,10 @@ def test_unix_socket_is_the_owners_alone(proxy, origin):
 
 @pytest.mark.parametrize("path", CHANGING)
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
-def test_only_post_changes_something(proxy, origin, method, path):
-    one = proxy(UNIX, app=origin().address)
-    reply = one.admin(path, method)
+def test_only_post_changes_something(shared, method, path):
+    reply = shared.admin(path, method)
     assert (reply.status, reply.get(b"allow")) == (405, b"POST")
-    assert one.get().status == 200 and "DEBUG" not in one.errors
+    assert shared.get().status == 200
 
 
 def test_tcp_checks_host_and_header(proxy, origin):
@@ -101,15 +108,15 @@ def test_tcp_checks_host_and_header(proxy, origin):
     wait_for(lambda: is_draining(one), what="it drains")
 
 
-def test_metrics_address_only_reads(proxy, origin):
-    address = service_of(one := proxy(UNIX, app=origin().address), "metrics")
+def test_metrics_address_only_reads(shared):
+    address = service_of(shared, "metrics")
     assert [ask(address, "GET", path, name="prometheus.example").status for path in ("/metrics", "/ready", "/live")] == [200] * 3
     assert [ask(address, method, path, GUARD).status for method in ("GET", "POST") for path in (*CHANGING, "/config", "/stats")] == [404] * 8
-    assert one.get().status == 200
+    assert shared.get().status == 200
 
 
-def test_config_hides_credentials(proxy, origin):
-    shown = proxy(UNIX, app=origin().address).admin("/config").body.decode()
+def test_config_hides_credentials(shared):
+    shown = shared.admin("/config").body.decode()
     assert "hush" not in shown and "shown" in shown and json.loads(shown)["config"]["listeners"][0]["name"] == "web"
 
 

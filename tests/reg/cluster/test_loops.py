@@ -1,5 +1,6 @@
 """A way that leads back to this proxy ends fast with its cause, and not by using up sockets (A18)."""
 
+import json
 import socket
 import time
 
@@ -7,16 +8,7 @@ import pytest
 
 from harness.wait import on_time
 
-HTTP = """
-admin: unix:$dir/admin.sock
-listeners:
-  - {name: web, bind: "$bind1", protocol: http, routes: [{cluster: two}]}
-  - {name: other, bind: "$bind2", protocol: http, routes: [{cluster: one}]}
-clusters:
-  - {name: one, endpoints: ["$to1"]}
-  - {name: two, endpoints: ["$to2"]}
-"""
-TCP = HTTP.replace("http, routes: [{cluster: two}]", "tcp, cluster: two").replace("http, routes: [{cluster: one}]", "tcp, cluster: one")
+WAYS = {"itself": ("127.0.0.1", "127.0.0.1"), "one": ("127.0.0.1", "[::1]"), "two": ("[::1]", "127.0.0.1"), "wild": ("0.0.0.0", "127.0.0.1")}
 
 
 def free_port():
@@ -25,42 +17,35 @@ def free_port():
         return sock.getsockname()[1]
 
 
-def ways():
-    a, b = free_port(), free_port()
-    return {"itself": (f"127.0.0.1:{a}", f"127.0.0.1:{b}", f"127.0.0.1:{b}", f"127.0.0.1:{a}"), "each other": (f"127.0.0.1:{a}", f"[::1]:{b}", f"127.0.0.1:{a}", f"[::1]:{b}"),
-            "by the wildcard": (f"0.0.0.0:{a}", f"0.0.0.0:{b}", f"127.0.0.1:{a}", f"127.0.0.1:{b}")}
+@pytest.fixture(params=["http", "tcp"])
+def one(proxy, request):
+    """Each listener leads to its cluster: `itself` and `wild` back to themselves, `one` and `two` to each other."""
+    ports = {name: free_port() for name in ("itself", "one", "wild")}
+    ports["two"] = ports["one"]
+    listeners, clusters = [], []
+    for name, (bind, to) in WAYS.items():
+        listeners.append({"name": name, "bind": f"{bind}:{ports[name]}", "protocol": request.param, "cluster": name})
+        clusters.append({"name": name, "endpoints": [f"{to}:{ports[name]}"]})
+    one = proxy(json.dumps({"admin": "unix:$dir/admin.sock", "listeners": listeners, "clusters": clusters}))
+    one.addresses["wild"] = f"127.0.0.1:{ports['wild']}"
+    one.protocol = request.param
+    return one
 
 
-@pytest.mark.parametrize("way", ways())
-def test_http(proxy, way):
-    bind1, bind2, to1, to2 = ways()[way]
-    one = proxy(HTTP, bind1=bind1, bind2=bind2, to1=to1, to2=to2)
-    one.addresses["web"] = one.addresses["web"].replace("0.0.0.0", "127.0.0.1")
-
-    def ask():
+def test_each_ends_fast(one):
+    def ask(way):
         start = time.monotonic()
-        reply = one.get()
-        assert (reply.status, reply.get(b"x-fastproxy-error")) == (508, b"loop") and b"loop" in reply.body
+        if one.protocol == "http":
+            reply = one.get(listener=way)
+            assert (reply.status, reply.get(b"x-fastproxy-error")) == (508, b"loop") and b"loop" in reply.body
+        else:
+            try:
+                with one.connect(way) as client:
+                    assert client.rest() == b""
+            except ConnectionResetError:
+                pass  # so fast that connect() has seen the end
         return time.monotonic() - start
 
-    on_time(ask, 0, 0.05)
-    assert one.fds < 100 and one.metric("fastproxy_errors_total", cause="loop")
-
-
-@pytest.mark.parametrize("way", ways())
-def test_tcp(proxy, way):
-    bind1, bind2, to1, to2 = ways()[way]
-    one = proxy(TCP, bind1=bind1, bind2=bind2, to1=to1, to2=to2)
-    one.addresses["web"] = one.addresses["web"].replace("0.0.0.0", "127.0.0.1")
-
-    def ask():
-        start = time.monotonic()
-        try:
-            with one.connect() as client:
-                assert client.rest() == b""
-        except ConnectionResetError:
-            pass  # so fast that connect() has seen the end
-        return time.monotonic() - start
-
-    on_time(ask, 0, 0.05)
+    for way in WAYS:
+        on_time(lambda: ask(way), 0, 0.05)
     assert one.fds < 100 and one.metric("fastproxy_errors_total", cause="loop")

@@ -13,7 +13,7 @@ listeners:
 clusters:
   - {name: app, balance: $balance, endpoints: $endpoints}
 """
-ENDPOINTS, CLIENTS, REQUESTS, FAST_S = 40, 40, 80, 0.02
+ENDPOINTS, CLIENTS, REQUESTS, FAST_S = 40, 40, 60, 0.02
 
 
 def p99(seconds):

@@ -43,14 +43,15 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module", params=CASES)
-def table(request, proxy_once):
-    backends, (rules, cases) = Backends("v1", "v2", "v3"), CASES[request.param]
-    yield proxy_once(backends.config(**{"virtual_hosts" if request.param == "hosts" else "routes": rules})), cases
+@pytest.fixture(scope="module")
+def one(proxy_once):
+    backends = Backends("v1", "v2", "v3")
+    yield proxy_once(backends.config(**{name: {"virtual_hosts" if name == "hosts" else "routes": rules} for name, (rules, _) in CASES.items()}))
     backends.close()
 
 
-def test_every_case_of_the_table(table):
-    proxy, cases = table
-    for target, expected, lines, method, name in (case + ((), "GET", "example.com")[len(case) - 2:] for case in cases):
-        assert chosen(proxy, target, *lines, method=method, name=name) == expected, (method, name, target, lines)
+@pytest.mark.parametrize("table", CASES)
+def test_every_case_of_the_table(one, table):
+    for case in CASES[table][1]:
+        target, expected, lines, method, name = case + ((), "GET", "example.com")[len(case) - 2:]
+        assert chosen(one, target, *lines, listener=table, method=method, name=name) == expected, case

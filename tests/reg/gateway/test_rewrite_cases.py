@@ -37,8 +37,9 @@ def has(message, wanted):
 
 @pytest.fixture(scope="module")
 def setup(proxy_once):
-    backends = Backends("app")
-    yield proxy_once(backends.config(routes=[{"match": {"path_prefix": path}, "cluster": "app", **rest} for path, rest in ROUTES])), backends
+    backends = Backends("app", "v2", "v3")
+    split = [{"split": [{"cluster": "app", "weight": 70}, {"cluster": "v2", "weight": 30}, {"cluster": "v3", "weight": 0}]}]
+    yield proxy_once(backends.config(web={"routes": [{"match": {"path_prefix": path}, "cluster": "app", **rest} for path, rest in ROUTES]}, split={"routes": split})), backends
     backends.close()
 
 
@@ -60,22 +61,18 @@ def test_request_header_modifier(setup, target, lines, wanted):
 
 
 @pytest.mark.parametrize("target, lines, wanted", [(target, *case) for target, cases in SENT.items() for case in cases])
-def test_response_header_modifier(proxy, target, lines, wanted):
-    backends = Backends("app", answer="\r\n".join(["HTTP/1.1 200 OK", *lines, ""]).encode())
-    one = proxy(backends.config(routes=[{"match": {"path_prefix": path}, "cluster": "app", **rest} for path, rest in ROUTES]))
-    for _ in range(4):
-        assert has(one.get(target), wanted)
-    backends.close()
+def test_response_header_modifier(setup, target, lines, wanted):
+    proxy, backends = setup
+    backends.lines = lines
+    assert all(has(proxy.get(target), wanted) for _ in range(4))
 
 
-def test_weight_70_30_0(proxy):
-    backends = Backends("v1", "v2", "v3")
-    one = proxy(backends.config(routes=[{"split": [{"cluster": "v1", "weight": 70}, {"cluster": "v2", "weight": 30}, {"cluster": "v3", "weight": 0}]}]))
+def test_weight_70_30_0(setup):
+    proxy, backends = setup
     seen = collections.Counter()
-    with one.connect() as v4, one.connect("web6") as v6:
+    with proxy.connect("split") as v4, proxy.connect("split6") as v6:
         for client in (v4, v6):
             client.send(request() * 1000)
             seen.update(client.response().get(b"x-cluster").decode() for _ in range(1000))
-    assert set(seen) == {"v1", "v2"} and abs(seen["v1"] / 2000 - 0.7) < 0.05
-    assert all(one.requests for name in ("v1", "v2") for one in backends.of[name])
-    backends.close()
+    assert set(seen) == {"app", "v2"} and abs(seen["app"] / 2000 - 0.7) < 0.05
+    assert all(one.requests for name in ("app", "v2") for one in backends.of[name])

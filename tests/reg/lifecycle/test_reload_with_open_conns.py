@@ -68,7 +68,7 @@ def test_nothing_fails_closes_or_is_forgotten(proxy, origin, how, workers):
 
     threads = [threading.Thread(target=run, args=(*key, client)) for key, client in clients.items()]
     [thread.start() for thread in threads]
-    last = 8 if how == "SIGHUP" else 3
+    last = 8 if how == "SIGHUP" else 2
     versions = 0
     try:
         for i in range(1, last + 1):

@@ -48,7 +48,7 @@ def test_time_to_first_byte_is_the_clients(proxy):
         loop, seen = asyncio.get_running_loop(), []
         app = await loop.create_server(lambda: Timed(0.05), "127.0.0.1", 0)
         one = proxy(CONFIG, app="127.0.0.1:%d" % app.sockets[0].getsockname()[1])
-        await asyncio.gather(*[await Client.start(one.addresses["web"], seen, 50) for _ in range(20)])
+        await asyncio.gather(*[await Client.start(one.addresses["web"], seen, 25) for _ in range(40)])
         app.close()
         return one, sum(seconds for _, seconds in seen), len(seen)
 
