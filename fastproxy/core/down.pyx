@@ -28,6 +28,8 @@ cdef void down_event(conn_t *c, uint32_t events) noexcept nogil:
             pump(s, REQ)
         elif c.ev & EV_FIN:
             down_check_abort(c)
+    elif c.state == C_SKIP:
+        down_skip(c)
     elif c.state == C_LINGER or c.state == C_FLUSH:
         linger_read(c)
 
@@ -37,6 +39,8 @@ cdef void down_moved(conn_t *c) noexcept nogil:
     cdef lconf_t *conf = c.w.plan.plan.listeners[c.slot]
     if c.state == C_IDLE and c.out == NULL and conf != NULL:
         set_deadline(c, conf.idle_ns)      # all answered, and taken
+    elif c.state == C_SKIP and c.out == NULL:
+        set_deadline(c, LINGER_NS)
     else:
         set_deadline(c, c.idle_ns)
 
@@ -80,6 +84,7 @@ cdef void down_read(conn_t *c) noexcept nogil:
         return
     if c.inb != NULL:
         kept = buf_len(c.inb)
+        fp_assert(c.partial and kept + RX_READ <= RX_SIZE)
         memcpy(w.rx, buf_at(c.inb), kept)
     got = conn_recv(c, w.rx + kept, RX_READ)
     if got <= 0:
@@ -136,6 +141,8 @@ cdef void down_process(conn_t *c, uint8_t *p, size_t n, buf_t *b) noexcept nogil
         c.inb = b
     else:
         put_buf(w, b)
+    if c.state == C_SKIP:
+        return                             # it waits in the ready list
     if c.state == C_BUSY and not c.stream.flow[REQ].done and c.stream.state != S_DIAL and (c.inb != NULL or c.ev & EV_IN):
         pump(c.stream, REQ)
     elif c.state == C_BUSY and c.ev & EV_FIN:
@@ -163,6 +170,51 @@ cdef void down_next(conn_t *c) noexcept nogil:
     set_deadline(c, conf.idle_ns if c.out == NULL else c.idle_ns)
     if c.inb != NULL or c.ev & EV_IN:
         ready_add(c)
+
+
+cdef void down_skip_begin(conn_t *c, flow_t *f) noexcept nogil:
+    """Its stream is finished before the request was read to its end."""
+    c.stream = NULL
+    c.state = C_SKIP
+    c.skip = f[0]
+    c.lingered = 0
+    down_moved(c)
+    ready_add(c)
+
+
+cdef void down_skip(conn_t *c) noexcept nogil:
+    """Reads past the rest of the answered request, within bounds, to the next one."""
+    cdef worker_t *w = c.w
+    cdef flow_t *f = &c.skip
+    cdef size_t n
+    cdef ssize_t got
+    cdef int64_t used
+    f.done = f.kind == H1_BODY_LENGTH and f.left == 0       # the last of it may have been in a pipe
+    while not f.done and (c.inb != NULL or c.ev & EV_IN):
+        n = 0
+        if c.inb != NULL:
+            n = buf_len(c.inb)
+            memcpy(w.rx, buf_at(c.inb), n)
+            put_buf(w, c.inb)
+            c.inb = NULL
+        got = -1
+        if c.ev & EV_IN and n + RX_READ <= RX_SIZE:
+            got = conn_recv(c, w.rx + n, RX_READ)
+            if got == 0 or got == -2:
+                conn_close(c, False)
+                return
+        if got > 0:
+            n += got
+        used = skip_bytes(f, w.rx, n)
+        c.lingered += <uint32_t>n
+        if used < 0 or c.lingered > LINGER_BYTES or not conn_keep_input(c, w.rx + used, n - used):
+            c.lingered = 0
+            down_close(c, True)
+            return
+        if got < 0 and not c.ev & EV_IN:
+            break
+    if f.done:
+        down_next(c)
 
 
 cdef void down_close(conn_t *c, bint more) noexcept nogil:

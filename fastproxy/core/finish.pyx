@@ -43,10 +43,12 @@ cdef void finish(stream_t *s) noexcept nogil:
     w.dead_streams = s
     if down.stream != s:
         return
-    if s.keep_down and s.flow[REQ].done:
+    if not s.keep_down:
+        down_close(down, not s.flow[REQ].done)
+    elif s.flow[REQ].done:
         down_next(down)
     else:
-        down_close(down, not s.flow[REQ].done)
+        down_skip_begin(down, &s.flow[REQ])
 
 
 cdef void part_put(core_t *core, part_t *part) noexcept nogil:

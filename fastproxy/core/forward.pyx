@@ -260,8 +260,8 @@ cdef void response_done(stream_t *s) noexcept nogil:
         pool_put(up)
     else:
         conn_close(up, False)
-    if not s.flow[REQ].done:
-        s.keep_down = False                  # an early answer: what still comes is thrown away within bounds
+    if not can_go_on(s):
+        s.keep_down = False
     finish(s)
 
 

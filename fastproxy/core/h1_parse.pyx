@@ -528,7 +528,7 @@ cdef int h1_path(const uint8_t *p, const uint8_t *end) noexcept nogil:
     """Path hygiene -> 0, E_BAD_TARGET for a broken percent escape, E_BAD_PATH for what an upstream may resolve otherwise.
 
     Refused: "." and ".." as a whole segment, each dot plain or as %2e, with or without ";parameters" (Tomcat strips
-    these before it resolves dots); backslash and %5c; %00; overlong two-byte forms of ASCII (%c0%ae is "." to a lax
+    these before it resolves dots); backslash and %5c; %00; overlong forms of UTF-8 (%c0%ae and %e0%80%ae are "." to a lax
     decoder). %2F and "//" stay and equal no "/", but %2F ends a segment here: ..%2F is ../ to whom decodes first.
     """
     cdef bint fresh = True                   # at the first byte of a segment
@@ -571,8 +571,10 @@ cdef int h1_path(const uint8_t *p, const uint8_t *end) noexcept nogil:
             c = high << 4 | low
             if c == 0 or c == 0x5c:
                 return E_BAD_PATH
-            if c | 1 == 0xc1 and end - p >= 6 and p[3] == 37 and 8 <= fp_hex(p[4]) <= 11:
-                return E_BAD_PATH
+            if (c | 1 == 0xc1 or c == 0xe0 or c == 0xf0) and end - p >= 6 and p[3] == 37:
+                high = fp_hex(p[4])          # of what must be a continuation byte
+                if high == 8 or (c != 0xf0 and high == 9) or (c < 0xc2 and 10 <= high <= 11):
+                    return E_BAD_PATH
             fresh = c == 0x2f
             p += 2
         p += 1
@@ -904,6 +906,8 @@ cdef inline int h1_response_head(const uint8_t *buf, size_t n, const h1_limits_t
         # field is gone; a coding says that bytes follow where none may.
         if head.body == H1_BODY_CHUNKED:
             return -E_BAD_TRANSFER_ENCODING
+        if head.body == H1_BODY_LENGTH:
+            head.flags |= H1_F_CLOSE         # who says so may send it
         head.body = H1_BODY_NONE
     elif head.method == H1_M_CONNECT and head.status < 300:
         head.body = H1_BODY_NONE             # a tunnel: both fields are to be ignored (RFC 9110 9.3.6)

@@ -48,7 +48,8 @@ cdef size_t build_request(stream_t *s, const uint8_t *p, h1_head_t *h, view_t *v
     cdef route_t *route = s.route
     cdef out_t o
     cdef h1_field_t *f
-    cdef uint32_t i, mask, run, forwards
+    cdef uint32_t i, mask, run
+    cdef int32_t forwards
     cdef bint edited = route.request.n_drop > 0 or w.n_set > 0
     cdef const uint8_t *authority = NULL
     cdef uint32_t authority_len = 0
@@ -62,8 +63,15 @@ cdef size_t build_request(stream_t *s, const uint8_t *p, h1_head_t *h, view_t *v
         authority, authority_len = <const uint8_t *>route.rewrite_host.at, route.rewrite_host.len
     elif h.flags & H1_F_ABSOLUTE:
         authority, authority_len = v.host, v.host_len         # RFC 9112 3.2.2: the target wins over Host
+    elif h.host.len == 0:
+        # HTTP/1.0 alone may come without one, or with an empty one; HTTP/1.1 upstream must not.
+        authority, authority_len = <const uint8_t *>s.endpoint.text, s.endpoint.text_len
+        if s.endpoint.family == AF_UNIX:
+            authority, authority_len = <const uint8_t *>b"localhost", 9
     if authority != NULL:
         mask |= 1 << HID_HOST
+    if h.minor == 0:
+        mask |= 1 << HID_EXPECT               # RFC 9110 10.1.1: to be ignored, and to the upstream this is HTTP/1.1
     if h.at[<int>HID_MAX_FORWARDS] and (h.method == H1_M_TRACE or h.method == H1_M_OPTIONS):
         mask |= 1 << HID_MAX_FORWARDS
     if h.minor == 1 and not h.flags & H1_F_ABSOLUTE and route.rewrite_path.at == NULL and route.rewrite_to.at == NULL:
@@ -93,7 +101,7 @@ cdef size_t build_request(stream_t *s, const uint8_t *p, h1_head_t *h, view_t *v
             continue
         elif f.hid == HID_MAX_FORWARDS and mask >> HID_MAX_FORWARDS & 1:
             forwards = decimal(p + f.value, f.value_len)
-            if forwards == 0:
+            if forwards < 0:
                 continue
             put(&o, p + run, f.value - run)
             put_number(&o, forwards - 1)
@@ -105,11 +113,6 @@ cdef size_t build_request(stream_t *s, const uint8_t *p, h1_head_t *h, view_t *v
         run = h.fields[i + 1].name if i + 1 < h.n_fields else h.len - 2
     put(&o, p + run, h.len - 2 - run)
     if not h.at[<int>HID_HOST]:
-        # HTTP/1.0 alone may come without; HTTP/1.1 upstream must not.
-        if authority == NULL:
-            authority, authority_len = <const uint8_t *>s.endpoint.text, s.endpoint.text_len
-            if s.endpoint.family == AF_UNIX:
-                authority, authority_len = <const uint8_t *>b"localhost", 9
         put(&o, b"Host: ", 6)
         put(&o, authority, authority_len)
         put(&o, b"\r\n", 2)
@@ -183,16 +186,17 @@ cdef void put_path(out_t *o, view_t *v, text_t *whole, text_t *frm, text_t *to) 
     put(o, rest, n)
 
 
-cdef uint32_t decimal(const uint8_t *p, uint32_t n) noexcept nogil:
-    """A small decimal number, 0 for anything else."""
-    cdef uint32_t v = 0, i
-    if n > 6:
-        return 0
+cdef int32_t decimal(const uint8_t *p, uint32_t n) noexcept nogil:
+    """A decimal number, at most a million; -1 for anything else."""
+    cdef int32_t v = 0
+    cdef uint32_t i
     for i in range(n):
         if not 48 <= p[i] <= 57:
-            return 0
+            return -1
         v = v * 10 + p[i] - 48
-    return v
+        if v > 1000000:
+            v = 1000000
+    return v if n else -1
 
 
 cdef void put_request_id(out_t *o, stream_t *s) noexcept nogil:
@@ -229,13 +233,17 @@ cdef size_t build_response(stream_t *s, const uint8_t *p, h1_head_t *h, uint8_t 
     o.at, o.n = to, 0
     if h.status < 200 or h.status == 204:
         mask = 1 << HID_CONTENT_LENGTH | 1 << HID_TRANSFER_ENCODING      # RFC 9110 8.6, RFC 9112 6.1: none may be there
-    elif h.status == 304 or s.flow[RSP].strip:
-        mask = 1 << HID_TRANSFER_ENCODING
+    elif h.status == 304 or s.minor == 0:
+        mask = 1 << HID_TRANSFER_ENCODING     # RFC 9112 6.1: never to HTTP/1.0, also not in an answer to HEAD
     if h.minor == 1:
         run = h.start
     else:
         put(&o, b"HTTP/1.1", 8)
         run = h.start + 8
+    if p[h.start + 12] != 32:              # RFC 9112 4: the blank stays where the reason is missing
+        put(&o, p + run, h.start + 12 - run)
+        put(&o, b" ", 1)
+        run = h.start + 12
     for i in range(h.n_fields):
         f = &h.fields[i]
         if likely(not f.flags and not (mask >> f.hid) & 1 and not edited):

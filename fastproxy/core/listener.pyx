@@ -48,7 +48,8 @@ cdef void accepted(worker_t *w, wlistener_t *wl, lconf_t *conf, int fd, sockaddr
     # Most clients have sent by now; if not, the registration has its own first edge.
     c.ev = EV_IN
     if conf.http:
-        set_deadline(c, conf.idle_ns)
+        # Who has never said anything does not have the time of a conn that is kept between requests.
+        set_deadline(c, conf.head_timeout_ns if conf.head_timeout_ns and (conf.head_timeout_ns < conf.idle_ns or not conf.idle_ns) else conf.idle_ns)
         down_read(c)
     else:
         tcp_begin(c, conf)

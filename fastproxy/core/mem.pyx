@@ -173,7 +173,7 @@ cdef pipe_t *take_pipe(worker_t *w) noexcept nogil:
         w.free_pipes = p.next
         w.n_free_pipes -= 1
         return p
-    if pipe2(fds, O_NONBLOCK | O_CLOEXEC) != 0:
+    if w.n_pipes >= MAX_PIPES or pipe2(fds, O_NONBLOCK | O_CLOEXEC) != 0:
         return NULL
     p = <pipe_t *>malloc(sizeof(pipe_t))
     if p == NULL:
@@ -181,8 +181,9 @@ cdef pipe_t *take_pipe(worker_t *w) noexcept nogil:
         close(fds[1])
         return NULL
     p.rd, p.wr = fds[0], fds[1]
-    # An unprivileged user gets 64 of 1 MiB in all, then EPERM: what the kernel gave is used.
-    fcntl(p.wr, F_SETPIPE_SZ, PIPE_SIZE)
+    # EPERM beyond the user's share: what the kernel gave is used.
+    if w.n_pipes < BIG_PIPES:
+        fcntl(p.wr, F_SETPIPE_SZ, PIPE_SIZE)
     size = fcntl(p.wr, F_GETPIPE_SZ)
     p.size = <uint32_t>size if size > 0 else 65536
     fp_count(&w.n_pipes, 1)

@@ -178,8 +178,13 @@ cdef inline bint is_failure(uint32_t status, uint32_t cause) noexcept nogil:
 
 cdef void endpoint_judge(stream_t *s, uint32_t cause) noexcept nogil:
     """At the end of an attempt: what it says of its endpoint."""
+    cdef bint failed = is_failure(s.status, cause)
     s.judged = True
-    if is_failure(s.status, cause) or cause == E_STREAM_IDLE and s.state == S_WAIT:
+    if cause == E_STREAM_IDLE:
+        failed = s.state == S_WAIT and s.flow[REQ].done
+    elif cause == E_REQUEST_TIMEOUT:
+        failed = s.state < S_RESPOND       # later it may be the client that takes its time (Envoy)
+    if failed:
         endpoint_bad(s)
     elif s.trial:
         if s.first_ns == 0 and not (s.tcp and s.sent_ns):

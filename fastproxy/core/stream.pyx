@@ -45,6 +45,7 @@ cdef size_t stream_begin(conn_t *c, lconf_t *conf, uint8_t *p, size_t head_len, 
         conn_close(c, True)
         return n
     s.method, s.minor = head.method, head.minor
+    s.expects = head.flags & H1_F_EXPECT_100 != 0
     s.keep_down = not head.flags & H1_F_CLOSE and not w.draining
     s.flow[REQ].kind = head.body
     s.flow[REQ].left = head.content_length
@@ -75,36 +76,50 @@ cdef size_t stream_begin(conn_t *c, lconf_t *conf, uint8_t *p, size_t head_len, 
 cdef size_t answer_now(stream_t *s, uint8_t *p, size_t head_len, size_t n, int verdict, view_t *view) noexcept nogil:
     """Answers without an upstream: verdict is an error_code, or minus a status. Returns what of p[0:n] is used up.
 
-    A body that came whole with its head is thrown away and the conn can go on; one still to come closes it."""
+    The body is read past, what is here of it at once. The answer is the same whatever it holds and however it comes."""
     cdef conn_t *c = s.down
     cdef flow_t *f = &s.flow[REQ]
-    cdef size_t kept, body = 0
-    cdef int64_t fed
-    if f.kind == H1_BODY_LENGTH and not f.done and n - head_len >= f.left:
-        body = f.left
-        f.done = True
-    elif f.kind == H1_BODY_CHUNKED and not f.done:
-        fed = h1_chunk_feed(&f.chunk, p + head_len, n - head_len, &kept, False)
-        if fed < 0:
-            verdict = E_BAD_CHUNK
-        elif f.chunk.state == CHUNK_DONE:
-            body = fed
-            f.done = True
+    cdef int64_t body = 0
+    if s.expects or not can_go_on(s):
+        s.keep_down = False
+    if not f.done:
+        body = skip_bytes(f, p + head_len, n - head_len)
+        if body < 0:
+            s.keep_down = False
     if verdict > 0:
         stream_error(s, verdict)
     elif s.route != NULL:
         direct_answer(s, view)
     else:
         stream_answer(s, -verdict, NULL, 0, NULL, 0)
-    return head_len + body if c.state == C_IDLE else n
+    return used_of(s, head_len + body, n)
+
+
+cdef inline size_t used_of(stream_t *s, size_t used, size_t n) noexcept nogil:
+    """Of n bytes at hand, those that are used up: all where nothing more is read as a request."""
+    if s.state == S_DONE and s.down.state != C_IDLE and s.down.state != C_SKIP:
+        return n
+    return used
+
+
+cdef int64_t skip_bytes(flow_t *f, uint8_t *p, size_t n) noexcept nogil:
+    """How many of p[0:n] belong to a body that nobody wants; -1: it is malformed. An unfinished line is left for later."""
+    cdef size_t kept
+    cdef int64_t fed
+    if f.kind == H1_BODY_LENGTH:
+        fed = <int64_t>(n if n < f.left else f.left)
+        f.left -= fed
+        f.done = f.left == 0
+        return fed
+    fed = h1_chunk_feed(&f.chunk, p, n, &kept, False)
+    f.done = f.chunk.state == CHUNK_DONE
+    return fed if fed >= 0 else -1
 
 
 cdef int request_check(stream_t *s, h1_head_t *head, uint8_t *p) noexcept nogil:
     """What is refused, or answered here, whatever the route: a verdict as answer_now takes it, 0 to go on."""
     cdef h1_field_t *f
     cdef uint32_t i, n = 0
-    if head.flags & H1_F_EXPECT_100 and s.minor == 0:
-        head.flags &= ~H1_F_EXPECT_100        # RFC 9110 10.1.1: ignored from HTTP/1.0
     if s.conf.body_bytes and s.flow[REQ].kind == H1_BODY_LENGTH and s.flow[REQ].left > s.conf.body_bytes:
         return E_BODY_TOO_LARGE
     if head.method == H1_M_CONNECT:
@@ -121,11 +136,10 @@ cdef int request_check(stream_t *s, h1_head_t *head, uint8_t *p) noexcept nogil:
             return E_LOOP
     if head.at[<int>HID_MAX_FORWARDS] and (head.method == H1_M_TRACE or head.method == H1_M_OPTIONS):
         # RFC 9110 7.6.2: at 0 the recipient answers itself.
-        f = &head.fields[head.at[<int>HID_MAX_FORWARDS] - 1]
-        if f.value_len == 1 and p[f.value] == 48:
-            if head.method == H1_M_TRACE:
-                return E_METHOD_NOT_ALLOWED
-            return -200
+        for i in range(head.n_fields):
+            f = &head.fields[i]
+            if f.hid == HID_MAX_FORWARDS and decimal(p + f.value, f.value_len) == 0:
+                return E_METHOD_NOT_ALLOWED if head.method == H1_M_TRACE else -200
     return 0
 
 
@@ -136,16 +150,17 @@ cdef uint32_t choose_target(stream_t *s, h1_head_t *head, uint8_t *p) noexcept n
     cdef uint64_t at
     cdef uint32_t i
     cdef h1_field_t *f
+    cdef bint is_h2c
     if head.flags & H1_F_UPGRADE:
         f = &head.fields[head.at[<int>HID_UPGRADE] - 1]
         for i in range(route.n_upgrades):
             if route.upgrades[i].len == f.value_len and fp_fold_eq(p + f.value, route.upgrades[i].at, f.value_len):
-                s.upgrade = True
+                s.upgrade = <uint8_t>(i + 1)
         # h2c is dropped and the request goes on (RFC 9113 3.1 took it away); a request that can only mean a tunnel is not
         # passed on as something else.
-        if not s.upgrade and not (f.value_len == 3 and fp_fold_eq(p + f.value, b"h2c", 3)):
-            return E_UPGRADE_REFUSED
-        if s.upgrade and (s.minor == 0 or not s.flow[REQ].done):
+        is_h2c = f.value_len == 3 and fp_fold_eq(p + f.value, b"h2c", 3)
+        if (s.upgrade and not s.flow[REQ].done) or (not s.upgrade and not is_h2c):
+            s.keep_down = False               # what follows may be the other protocol already
             return E_UPGRADE_REFUSED
     if route.n_targets > 1:
         at = next_random(s.w) % route.total_weight
@@ -179,7 +194,7 @@ cdef size_t stream_send(stream_t *s, uint8_t *p, size_t head_len, size_t n, view
             return answer_now(s, p, head_len, n, E_OVERLOAD, view)
         set_stream_state(s, S_DIAL)
         stream_dial(s)
-        return n if s.state == S_DONE and s.down.state != C_IDLE else head_len
+        return used_of(s, head_len, n)
     up_attach(s, s.up)
     s.from_pool = True
     set_stream_state(s, S_WAIT)
@@ -216,7 +231,7 @@ cdef size_t stream_send(stream_t *s, uint8_t *p, size_t head_len, size_t n, view
         s.hold_all = buf_append(w, &s.hold, w.tx, m) and buf_append(w, &s.hold, body, kept)
     s.idempotent = True
     up_failed(s.up, E_UPSTREAM_RESET)
-    return n if s.state == S_DONE and s.down.state != C_IDLE else used
+    return used_of(s, used, n)
 
 
 cdef void stream_error(stream_t *s, uint32_t cause) noexcept nogil:
@@ -231,7 +246,7 @@ cdef void stream_error(stream_t *s, uint32_t cause) noexcept nogil:
     s.cause = cause
     s.status = error_status(cause)
     stream_drop_up(s)
-    if not can_go_on(s):
+    if not can_go_on(s) or cause == E_BAD_CHUNK or cause == E_BODY_TOO_LARGE or cause == E_STREAM_IDLE:
         s.keep_down = False
     n = error_text(w, w.tx, cause, s, s.method == H1_M_HEAD, not s.keep_down, s.minor == 0)
     s.flow[RSP].bytes = n
@@ -269,9 +284,10 @@ cdef void stream_answer(stream_t *s, uint32_t status, const char *headers, size_
 
 
 cdef bint can_go_on(stream_t *s) noexcept nogil:
-    """Whether the downstream conn can take another request after an answer of our own: only if nothing of this one's body
-    is still to come."""
-    return s.flow[REQ].done
+    """Whether the downstream conn can take another request once this one is answered: what is still to come of its body
+    must be worth reading past (RFC 9112 9.3), and sure to come."""
+    cdef flow_t *f = &s.flow[REQ]
+    return f.done or (not s.expects and (f.kind == H1_BODY_CHUNKED or f.left <= LINGER_BYTES))
 
 
 cdef void stream_abort(stream_t *s, uint32_t cause) noexcept nogil:
@@ -291,7 +307,7 @@ cdef void stream_drop_up(stream_t *s) noexcept nogil:
     """The upstream conn cannot be used again: closed at once, so that the upstream sees the end."""
     if s.up != NULL:
         s.up.stream = NULL
-        conn_close(s.up, s.tcp and s.cause != 0)
+        conn_close(s.up, (s.tcp or s.state == S_TUNNEL) and s.cause != 0)
         s.up = NULL
 
 

@@ -11,11 +11,13 @@ cdef enum:
     PUMP_BUDGET = 524288           # bytes that one conn may move in one turn
     SPLICE_MIN = 65536             # bytes still to come, above which splice pays
     PIPE_SIZE = 1048576
+    BIG_PIPES = 64                 # of a worker: what an unprivileged user gets of them
+    MAX_PIPES = 256                # of a worker: peers that stall hold theirs, and what lies in a pipe is no process's memory
     GATHER_BYTES = 262144          # a pipe with less waits for the end of the turn, by when more may have come
     MAX_ATTEMPTS = 3
     MAX_INTERIM = 64               # 1xx before a final response
     MAX_HOPS = 8
-    LINGER_BYTES = 262144          # read and thrown away after an early answer, so that it arrives
+    LINGER_BYTES = 262144          # of a request's body read past after an early answer (Go), so that the answer arrives
     BUF_CLASSES = 4
     WHEEL_LEVELS = 5
     BUDGET_SLOTS = 10              # seconds (Linkerd)
@@ -43,7 +45,8 @@ cdef enum conn_state:
     C_LINGER = 4                   # down: our side is shut, throws away what still comes
     C_CONNECTING = 5               # up
     C_POOLED = 6                   # up: idle in its pool
-    C_DEAD = 7                     # closed; freed after the batch of events
+    C_SKIP = 7                     # down: answered early, reads past the rest of the request
+    C_DEAD = 8                     # closed; freed after the batch of events
 
 cdef enum conn_event_flag:
     EV_IN = 1                      # not known to be drained
@@ -306,6 +309,19 @@ cdef struct wlistener_t:
     uint64_t sent_bytes
     uint32_t active
 
+cdef struct flow_t:
+    uint8_t kind                   # h1_body_kind or H1_BODY_TUNNEL
+    bint done                      # its last byte has been taken from the source
+    bint shut                      # the half-close was passed on
+    bint bulk                      # a read filled the scratch: splice
+    bint gather                    # the pipe waits for the end of the turn
+    bint strip                     # chunked to a HTTP/1.0 client: data alone
+    uint64_t left
+    uint64_t bytes
+    h1_chunk_t chunk
+    pipe_t *pipe                   # held only while not empty
+    uint32_t piped
+
 cdef struct conn_t:
     uint8_t kind                   # K_DOWN or K_UP
     uint8_t state                  # conn_state
@@ -332,22 +348,10 @@ cdef struct conn_t:
     uint64_t opened_ns
     uint32_t slot                  # down: the listener's
     uint32_t lingered
+    flow_t skip                    # down: of the request that was answered early
     uint16_t port                  # down: the client's
     uint8_t ip_len
     char ip[47]                    # down: the address as text, "" for a Unix socket
-
-cdef struct flow_t:
-    uint8_t kind                   # h1_body_kind or H1_BODY_TUNNEL
-    bint done                      # its last byte has been taken from the source
-    bint shut                      # the half-close was passed on
-    bint bulk                      # a read filled the scratch: splice
-    bint gather                    # the pipe waits for the end of the turn
-    bint strip                     # chunked to a HTTP/1.0 client: data alone
-    uint64_t left
-    uint64_t bytes
-    h1_chunk_t chunk
-    pipe_t *pipe                   # held only while not empty
-    uint32_t piped
 
 cdef struct stream_t:
     uint8_t state                  # stream_state; set_stream_state alone writes it
@@ -361,9 +365,10 @@ cdef struct stream_t:
     bint keep_up
     bint up_dirty                  # bytes after the response
     bint up_broken                 # no more can be written
-    bint upgrade                   # asked for and allowed
+    uint8_t upgrade                # asked for and allowed: 1 + its index in route.upgrades
     bint hold_all                  # hold has everything that was sent so far
     bint idempotent
+    bint expects                   # 100-continue: whether the body comes after an early answer is the client's choice
     bint counted_in_flight
     bint counted_request           # in the cluster's share
     bint counted_pending

@@ -96,6 +96,7 @@ cdef bint on_interim(stream_t *s, uint8_t *p) noexcept nogil:
     if s.n_interim > MAX_INTERIM:
         stream_error(s, E_UPSTREAM_PROTOCOL)
         return False
+    set_deadline(s.down, s.down.idle_ns)
     if s.minor == 0 or s.down.out != NULL:
         return True
     m = build_response(s, p, &w.rhead, w.tx)
@@ -133,10 +134,6 @@ cdef void on_response(stream_t *s, uint8_t *p, size_t head_len, size_t n) noexce
     f.strip = h.body == H1_BODY_CHUNKED and s.minor == 0
     if f.strip or h.body == H1_BODY_CLOSE:
         s.keep_down = False
-    m = build_response(s, p, h, w.tx)
-    if m == 0:
-        stream_error(s, E_UPSTREAM_HEAD_TOO_LARGE)
-        return
     if f.kind == H1_BODY_LENGTH:
         kept = used = rest if rest < f.left else <size_t>f.left
         f.left -= kept
@@ -156,6 +153,14 @@ cdef void on_response(stream_t *s, uint8_t *p, size_t head_len, size_t n) noexce
         elif not conn_keep_input(s.up, body + used, rest - used):
             stream_error(s, E_OVERLOAD)
             return
+    # An early answer that is here whole may end the conn, which the client is told. What came behind a request for an
+    # upgrade that the upstream declines may be the other protocol already.
+    if (f.done and not can_go_on(s)) or (s.upgrade and (down.inb != NULL or down.ev & EV_IN)):
+        s.keep_down = False
+    m = build_response(s, p, h, w.tx)
+    if m == 0:
+        stream_error(s, E_UPSTREAM_HEAD_TOO_LARGE)
+        return
     f.bytes = kept
     s.status = h.status
     set_stream_state(s, S_RESPOND)
@@ -180,14 +185,13 @@ cdef void on_switch(stream_t *s, uint8_t *p, size_t head_len, size_t n) noexcept
     cdef worker_t *w = s.w
     cdef h1_head_t *h = &w.rhead
     cdef h1_field_t *f
-    cdef uint32_t i
+    cdef text_t *asked
     cdef bint fits = False
     cdef size_t m
     if s.upgrade and h.at[<int>HID_UPGRADE]:
         f = &h.fields[h.at[<int>HID_UPGRADE] - 1]
-        for i in range(s.route.n_upgrades):
-            if s.route.upgrades[i].len == f.value_len and fp_fold_eq(p + f.value, s.route.upgrades[i].at, f.value_len):
-                fits = True
+        asked = &s.route.upgrades[s.upgrade - 1]
+        fits = asked.len == f.value_len and fp_fold_eq(p + f.value, asked.at, f.value_len)
     if not fits:
         stream_error(s, E_UPSTREAM_UPGRADE)
         return

@@ -71,6 +71,8 @@ cdef void conn_resume(worker_t *w, conn_t *c) noexcept nogil:
         down_read(c)
         if c.state == C_IDLE and c.inb == NULL and (w.draining or w.plan.plan.listeners[c.slot] == NULL):
             down_close(c, False)
+    elif c.state == C_SKIP:
+        down_skip(c)
     elif c.state == C_BUSY and c.stream.waiting:
         wait_over(c.stream)
     elif c.state == C_BUSY and not c.stream.flow[REQ].done:

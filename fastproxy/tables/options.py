@@ -72,7 +72,7 @@ SECTIONS = {
         "json": Option(("log_json",), None, "", "`true` for one object a line with the default keys, or key -> text with operators. A text that is one operator has its type; what is absent is `null`."),
     }),
     "timeouts": Section("`0s` turns one off.", {
-        "head": Option(("duration", "0s", FOREVER), "10s", "slow-loris bound; Envoy's edge profile, Apache 20 s, nginx 60 s", "From the first byte of a request to the end of its head. `http` only."),
+        "head": Option(("duration", "0s", FOREVER), "10s", "slow-loris bound; Envoy's edge profile, Apache 20 s, nginx 60 s", "From the first byte of a request to the end of its head; and from the start of a connection to its first byte. `http` only."),
         "stream_idle": Option(("duration", "0s", FOREVER), "5m", "Envoy, Istio", "Within a request or response: no byte either way. `http` only."),
         "idle": Option(("duration", "0s", FOREVER), "1h", "Envoy, Istio", "`http`: between two requests of a connection. `tcp`: no byte either way."),
     }),

@@ -88,6 +88,22 @@ def test_asterisk_form_and_max_forwards(setup):
     assert len(app.requests) == before
 
 
+@pytest.mark.parametrize("values, answered", [(["0"], True), (["00"], True), (["000000000000"], True), (["0", "5"], True), (["5", "0"], True), (["1"], b"0"), (["010"], b"9"), (["99999999999999999999"], b"999999")])
+def test_max_forwards_in_any_form(setup, values, answered):
+    proxy, app = setup
+    before = len(app.requests)
+    reply = proxy.get("/", *(f"Max-Forwards: {value}" for value in values), method="OPTIONS")
+    assert reply.status == 200
+    assert [seen.get(b"max-forwards") for seen in app.requests[before:]] == ([] if answered is True else [answered])
+
+
+def test_http_1_0_becomes_1_1_without_what_it_cannot_mean(setup):
+    before = len(setup[1].requests)
+    assert setup[0].exchange(b"POST / HTTP/1.0\r\nHost:\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi").status == 200
+    seen = setup[1].wait_requests(before + 1)[-1]
+    assert (seen.all(b"host"), seen.all(b"expect"), seen.body) == ([setup[1].address.encode()], [], b"hi")
+
+
 def test_http_1_0_without_host_and_leading_empty_line(setup):
     with setup[0].connect() as client:
         client.send(b"GET / HTTP/1.0\r\n\r\n")

@@ -10,6 +10,10 @@ clusters:
   - {name: app, endpoints: ["$app"]}
 """
 
+TWO = CONFIG.replace("routes: [", """routes: [
+    {match: {path: /own}, direct_response: {status: 200, body: "$own"}}, {match: {path_prefix: /b}, cluster: b}, """) + '  - {name: b, endpoints: ["$b"]}\n'
+
+
 def echo(message, conn):
     body = message.target + b":" + message.body
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
@@ -47,3 +51,25 @@ def test_nothing_after_a_malformed_one(proxy, origin):
         assert (client.response().body, client.response().status) == (b"/a:", 400)
         assert client.closed()
     assert [message.target for message in app.requests] == [b"/a"]
+
+
+def test_an_answered_body_is_read_past_however_it_comes(proxy, origin):
+    """Neither the answer nor what follows hangs on the split; what is malformed or too long is never followed by a request."""
+    app = origin(serve(echo))
+    one = proxy(TWO, app=app.address, b=app.address, own="mine")
+    head = b"POST /own HTTP/1.1\r\nHost: a\r\n"
+    for body in (b"Content-Length: 5\r\n\r\nGET /", b"Transfer-Encoding: chunked\r\n\r\n3;x\r\nGET\r\n0\r\nX: y\r\n\r\n"):
+        raw = head + body + request(target="/a")
+        with one.connect() as client:
+            for cut in range(1, len(raw)):
+                client.send_at(raw, cut)
+                assert (client.response().body, client.response().body) == (b"mine", b"/a:"), cut
+    seen = len(app.requests)
+    for body in (b"Transfer-Encoding: chunked\r\n\r\n3\r\nGETx", b"Content-Length: 262145\r\n\r\n" + bytes(262145), b"Expect: 100-continue\r\nContent-Length: 1\r\n\r\nx",
+                 b"Transfer-Encoding: chunked\r\n\r\n50000\r\n" + bytes(0x50000) + b"\r\n0\r\n\r\n"):
+        for cut in (len(head + body), len(head + body) - 1, len(head) + 30):
+            with one.connect() as client:
+                client.send_at(head + body + request(target="/smuggled"), cut)
+                assert client.response().body == b"mine"
+                assert client.closed()
+    assert len(app.requests) == seen

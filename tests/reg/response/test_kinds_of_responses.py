@@ -36,6 +36,15 @@ def test_no_body_and_surplus_dropped(proxy, origin, head, method):
     assert len(app.conns) == 5
 
 
+def test_a_204_that_announces_a_body_ends_its_conn(proxy, origin):
+    app = origin(answering(b"HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\n"))
+    with proxy(CONFIG, app=app.address).connect() as client:
+        for _ in range(3):
+            reply = client.get()
+            assert (reply.status, reply.all(b"content-length")) == (204, [])
+    assert len(app.conns) == 3
+
+
 def test_surplus_after_a_length_is_never_the_next_answer(proxy, origin):
     app = origin(answering(OK + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"))
     with proxy(CONFIG, app=app.address).connect() as client:
@@ -70,6 +79,14 @@ def test_chunked_to_a_1_0_client_has_no_chunks(proxy, origin):
     with proxy(CONFIG, app=app.address).connect() as client:
         client.send(b"GET / HTTP/1.0\r\n\r\n")
         assert client.rest().endswith(b"\r\n\r\nabc")
+    with proxy(CONFIG, app=app.address).connect() as client:
+        client.send(b"HEAD / HTTP/1.0\r\n\r\n")
+        assert b"Transfer-Encoding" not in client.rest()
+
+
+def test_a_status_line_is_well_formed(proxy, origin):
+    app = origin(answering(b"HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n"))
+    assert proxy(CONFIG, app=app.address).get().start == b"HTTP/1.1 200 "
 
 
 @pytest.mark.parametrize("method, again", [("GET", True), ("PUT", True), ("POST", False)])

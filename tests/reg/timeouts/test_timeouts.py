@@ -11,6 +11,7 @@ from harness.wait import SCALE
 CONFIG = """
 listeners:
   - {name: web, bind: "127.0.0.1:0", protocol: http, timeouts: {head: 400ms, stream_idle: 500ms, idle: 600ms}, routes: [{match: {path: /short}, cluster: app, timeout: 300ms}, {cluster: app}]}
+  - {name: new, bind: "127.0.0.1:0", protocol: http, timeouts: {head: 400ms}, routes: [{cluster: app}]}
   - {name: db, bind: "127.0.0.1:0", protocol: tcp, timeouts: {idle: 400ms}, cluster: app}
 clusters:
   - {name: app, endpoints: ["$app"]}
@@ -29,7 +30,7 @@ def within(start, low):
 
 @pytest.mark.parametrize("part", [b"", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nX"], ids=["nothing", "line", "field"])
 def test_head_timeout(proxy, origin, part):
-    with proxy(CONFIG, app=origin().address).connect() as client:
+    with proxy(CONFIG, app=origin().address).connect("new") as client:
         start = time.monotonic()
         client.send(part)
         answer = client.rest()
@@ -55,6 +56,17 @@ def test_request_timeout_is_504_and_reaches_the_upstream(proxy, origin):
     within(start, 0.3)
     assert (reply.status, reply.get(b"x-fastproxy-error")) == (504, b"request_timeout")
     wait_for(lambda: app.conns[0].finished, 0.5)
+
+
+def test_interim_responses_are_progress(proxy, origin):
+    def script(conn):
+        conn.head()
+        for _ in range(4):
+            pace(0.25)
+            conn.send(b"HTTP/1.1 102 Processing\r\n\r\n")
+        conn.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    assert proxy(CONFIG, app=origin(script).address).get().status == 204
 
 
 def test_stream_idle_is_408_before_an_answer(proxy, origin):

@@ -6,13 +6,16 @@ import time
 
 import pytest
 
+from harness import wait_for
+from harness.client import request
+
 CONFIG = """
 listeners:
   - name: web
     bind: "127.0.0.1:0"
     protocol: http
     timeouts: {stream_idle: 30s, idle: 300ms, head: 300ms}
-    routes: [{match: {path_prefix: /none}, cluster: app, upgrades: []}, {cluster: app, timeout: 500ms}]
+    routes: [{match: {path_prefix: /none}, cluster: app, upgrades: []}, {match: {path_prefix: /two}, cluster: app, upgrades: [websocket, foo]}, {cluster: app, timeout: 500ms}]
 clusters:
   - {name: app, endpoints: ["$app"], connect_timeout: 500ms, idle_timeout: 300ms}
 """
@@ -30,7 +33,6 @@ def echo(conn):
 
 
 def test_tunnel_early_bytes_and_half_close(proxy, origin):
-    from harness.client import request
     with proxy(CONFIG, app=origin(echo).address).connect() as client:
         client.send(request("GET", "/ws", *ASK) + b"early")
         assert client.response().status == 101
@@ -62,9 +64,30 @@ def test_refused_by_the_upstream_stays_http(proxy, origin):
         assert client.get("/after").status == 200
 
 
-def test_another_protocol_than_asked_is_502(proxy, origin):
-    app = origin(lambda conn: (conn.head(), conn.send(SWITCH.replace(b"websocket", b"h2c")), conn.drain()))
-    assert proxy(CONFIG, app=app.address).get("/", *ASK).status == 502
+@pytest.mark.parametrize("target", ["/", "/none", "/two"])
+def test_what_follows_a_declined_upgrade_is_no_request(proxy, origin, target):
+    app = origin()
+    with proxy(CONFIG, app=app.address).connect() as client:
+        client.send(request("GET", target, *ASK) + request(target="/smuggled"))
+        assert client.response().status == (403 if target == "/none" else 200)
+        assert client.closed()
+    assert b"/smuggled" not in app.received
+
+
+@pytest.mark.parametrize("target, name", [("/", b"h2c"), ("/", b"foo"), ("/two", b"foo")])
+def test_another_protocol_than_asked_is_502(proxy, origin, target, name):
+    app = origin(lambda conn: (conn.head(), conn.send(SWITCH.replace(b"websocket", name)), conn.drain()))
+    assert proxy(CONFIG, app=app.address).get(target, *ASK).status == 502
+
+
+def test_a_reset_tunnel_is_a_reset_tunnel(proxy, origin):
+    app = origin(lambda conn: (conn.head(), conn.send(SWITCH), conn.drain()))
+    client = proxy(CONFIG, app=app.address).connect()
+    client.send(request("GET", "/", *ASK))
+    assert client.response().status == 101
+    client.abort()
+    wait_for(lambda: app.conns[0].finished, what="the end of the tunnel")
+    assert app.conns[0].reset_seen
 
 
 def frames(proxy, n, bursts, silence):
