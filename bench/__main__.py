@@ -1,4 +1,4 @@
-"""python -m bench run | bars | compare | instructions"""
+"""python -m bench run | bars | compare | log | instructions"""
 import argparse
 import json
 import os
@@ -36,6 +36,11 @@ def command_compare(a):
     return compare.main(Path(a.before), Path(a.after))
 
 
+def command_log(a):
+    from . import accesslog
+    return accesslog.main(a.rounds)
+
+
 def command_instructions(a):
     from . import instructions
     return instructions.main(a)
@@ -59,6 +64,9 @@ def main():
     v.add_argument("before")
     v.add_argument("after")
     v.set_defaults(act=command_compare)
+    v = verbs.add_parser("log", help="what the access log costs a worker, and the policy thread")
+    v.add_argument("--rounds", type=int, default=6, metavar="N")
+    v.set_defaults(act=command_log)
     v = verbs.add_parser("instructions", help="user instructions per request, with callgrind",
                          epilog="example: python -m bench instructions --check")
     v.add_argument("--check", action="store_true", help="exit 1 when a figure is more than 3 %% above bench/instructions.json")

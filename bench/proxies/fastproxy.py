@@ -10,6 +10,7 @@ from . import version_of
 NAME, ORDER = "fastproxy", 0
 PORTS = {"http", "http_unix", "tcp", "bulk", "routes"}
 MISSING = "run `make build` (leaves .venv/bin/fastproxy), or set FASTPROXY to the command"
+ACCESS_LOG = False              # a JSON line for each request, for `python -m bench log`
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -47,6 +48,7 @@ def command(program, setup):
         for port in setup.ports:
             http = port.startswith("http")
             lines += [f"  - name: {port}", f"    bind: {setup.address(port)}", f"    protocol: {'http' if http else 'tcp'}",
+                      *(["    access_log: {path: access.log, json: true}"] if ACCESS_LOG else []),
                       f"    routes: [{{cluster: {port}}}]" if http else f"    cluster: {port}"]
         lines += ["clusters:"]
         lines += [f"  - {{name: {port}, endpoints: [\"{setup.origin[port]}\"]}}" for port in setup.ports]

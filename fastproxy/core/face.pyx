@@ -324,7 +324,6 @@ cdef class Core:
         cdef uint32_t i
         cdef ring_t *ring
         cdef bint empty = True
-        drain_counter(self.c.log_fd)
         for i in range(self.c.n_workers):
             ring = self.c.rings[i]
             if ring != NULL:

@@ -127,6 +127,7 @@ class AccessLog:
             one.reopen()
 
     def on_wake(self):
+        os.eventfd_read(self.fd)
         if self.timer is None:
             self.quiet = 0
             self.poll()
