@@ -3,6 +3,8 @@
 # The contents, in the order in which a request meets them. No logic stands here. Layouts are in the .pxd files, types.pxd
 # first; what other extensions may use is in _core.pxd. docs/decisions/0001-data-path.md says why it is built so.
 
+cimport cython
+
 include "core/sys.pxd"             # externs of libc and the kernel
 include "core/types.pxd"           # READ FIRST: worker, listener, conn, stream, route, cluster, endpoint, plan
 include "core/mem.pyx"             # slabs, buffers, pipes

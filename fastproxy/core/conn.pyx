@@ -168,14 +168,24 @@ cdef void conn_close(conn_t *c, bint hard) noexcept nogil:
     cdef worker_t *w = c.w
     cdef linger how
     cdef wlistener_t *wl
+    cdef epoll_event event
+    cdef sockaddr nowhere
     if c.state == C_DEAD:
         return
     if c.state == C_POOLED:
         pool_remove(c)
-    if (hard or c.out != NULL) and c.fd >= 0:
-        how.l_onoff, how.l_linger = 1, 0
-        setsockopt(c.fd, SOL_SOCKET, SO_LINGER, &how, sizeof(how))
+    hard = hard or c.out != NULL
     if c.fd >= 0:
+        # A child process may have the socket, too: then close() alone would neither take it out of epoll, which would go
+        # on reporting a conn that is no more, nor tell the other side.
+        epoll_ctl(w.epfd, EPOLL_CTL_DEL, c.fd, &event)
+        if hard:
+            how.l_onoff, how.l_linger = 1, 0
+            setsockopt(c.fd, SOL_SOCKET, SO_LINGER, &how, sizeof(how))
+        if unlikely(fp_flag_load(&w.core.forked)):
+            memset(&nowhere, 0, sizeof(nowhere))
+            if not hard or connect(c.fd, &nowhere, sizeof(nowhere)) != 0:      # AF_UNSPEC: TCP resets the conn
+                shutdown(c.fd, SHUT_RDWR)
         close(c.fd)
     c.fd = -1
     timer_disarm(w, &c.timer)

@@ -1,6 +1,5 @@
 # The data plane as Python sees it: one `Core` is one proxy's workers. Nothing here is on a request's way.
 
-cimport cython as _cython
 import os as _os
 import weakref as _weakref
 
@@ -14,13 +13,18 @@ def _after_fork_in_child():
         (<Core>core).forget()
 
 
-_os.register_at_fork(after_in_child=_after_fork_in_child)
+def _before_fork():
+    for core in list(_cores):
+        fp_flag_store(&(<Core>core).c.forked, 1)
+
+
+_os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
 
 
 cdef class Core
 
 
-@_cython.no_gc_clear
+@cython.no_gc_clear
 cdef class Part:
     """A compiled part, which roots can share: made by Core.cluster, .table and .listener, and kept alive while this is."""
     cdef part_t *c
@@ -31,6 +35,7 @@ cdef class Part:
             self.core.drop_part(self.c)
 
 
+@cython.no_gc                          # in no cycle itself; the collector must not empty what the end needs
 cdef class Core:
     """The workers of one proxy. `workers`: threads; 0: the caller polls fileno() and calls turn() when it is readable.
 
@@ -99,21 +104,25 @@ cdef class Core:
 
     def add_listener(self, int slot, list fds):
         """Accepts on listening sockets, which the core owns from here on: one for each worker, or one for all."""
-        cdef uint32_t i
         cdef bint shared = len(fds) == 1 and self.c.n_workers > 1
+        cdef list copies = []
         self.check()
         if not 0 <= slot < MAX_LISTENERS:
             raise ValueError(f"slot {slot} is not from 0 to {MAX_LISTENERS - 1}")
         if len(fds) != (1 if shared else self.c.n_workers):
             raise ValueError(f"{len(fds)} sockets for {self.c.n_workers} workers")
-        if shared:
-            fds = fds + [_os.dup(fds[0]) for _ in range(1, self.c.n_workers)]
-        self.tell(MSG_LISTEN, NULL, fds, slot, shared)
+        try:
+            while len(fds) + len(copies) < self.c.n_workers:
+                copies.append(_os.dup(fds[0]))
+            self.tell(MSG_LISTEN, NULL, fds + copies, slot, shared)
+        except BaseException:
+            for fd in copies:
+                _os.close(fd)
+            raise
         self.slots.add(slot)
 
     def remove_listener(self, int slot):
         """Accepts what is queued, closes the socket, then the idle conns; busy ones after their stream."""
-        cdef uint32_t i
         self.check()
         if slot in self.slots:
             self.slots.discard(slot)
@@ -121,7 +130,6 @@ cdef class Core:
 
     def drain(self):
         """Stops accepting; idle conns are closed, busy ones after their stream."""
-        cdef uint32_t i
         self.check()
         self.tell(MSG_DRAIN, NULL, None, 0, False)
 
@@ -348,19 +356,28 @@ cdef class Core:
         cdef uint32_t i
         for i in range(self.c.n_workers):
             msg = <msg_t *>calloc(1, sizeof(msg_t))
-            if msg == NULL:
+            if msg != NULL:
+                msg.next = first
+                first = msg
+                if type == MSG_PLAN:
+                    msg.wplan = <wplan_t *>calloc(1, sizeof(wplan_t))
+                elif type == MSG_LISTEN:
+                    msg.listener = <wlistener_t *>calloc(1, sizeof(wlistener_t))
+            if msg == NULL or (type == MSG_PLAN and msg.wplan == NULL) or (type == MSG_LISTEN and msg.listener == NULL):
                 while first != NULL:
                     msg = first
                     first = msg.next
+                    free(msg.wplan)
+                    free(msg.listener)
                     free(msg)
                 raise MemoryError
-            msg.next = first
-            first = msg
+            if type == MSG_PLAN:
+                msg.wplan.plan = plan
         for i in range(self.c.n_workers):
             msg = first
             first = msg.next
             msg.next = NULL
-            msg.type, msg.plan, msg.slot, msg.shared = type, plan, slot, shared
+            msg.type, msg.slot, msg.shared = type, slot, shared
             msg.fd = fds[i] if fds is not None else -1
             post(self.c.workers[i], msg)
 

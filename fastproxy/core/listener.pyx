@@ -84,16 +84,22 @@ cdef uint8_t address_text(sockaddr_storage *addr, char *out) noexcept nogil:
     return n - 1
 
 
-cdef void listener_watch(worker_t *w, wlistener_t *wl, bint on) noexcept nogil:
+cdef void listener_watch(worker_t *w, wlistener_t *wl) noexcept nogil:
+    """Accepts from here on, unless something stands against it: no plan has the listener yet, or accept is paused."""
     cdef epoll_event event
-    if not on:
-        epoll_ctl(w.epfd, EPOLL_CTL_DEL, wl.fd, &event)
+    if wl == NULL or wl.fd < 0 or w.accept_paused or w.draining or w.plan == NULL or w.plan.plan.listeners[wl.slot] == NULL:
         return
     event.events = EPOLLIN
     if wl.shared:
         event.events |= EPOLLEXCLUSIVE
     event.data.ptr = wl
-    epoll_ctl(w.epfd, EPOLL_CTL_ADD, wl.fd, &event)
+    epoll_ctl(w.epfd, EPOLL_CTL_ADD, wl.fd, &event)      # EEXIST: it does so already
+
+
+cdef void listener_unwatch(worker_t *w, wlistener_t *wl) noexcept nogil:
+    cdef epoll_event event
+    if wl != NULL and wl.fd >= 0:
+        epoll_ctl(w.epfd, EPOLL_CTL_DEL, wl.fd, &event)
 
 
 cdef void accept_pause(worker_t *w) noexcept nogil:
@@ -102,8 +108,7 @@ cdef void accept_pause(worker_t *w) noexcept nogil:
     if not w.accept_paused:
         w.accept_paused = True
         for i in range(MAX_LISTENERS):
-            if w.listeners[i] != NULL and w.listeners[i].fd >= 0:
-                listener_watch(w, w.listeners[i], False)
+            listener_unwatch(w, w.listeners[i])
     timer_arm(w, &w.accept_timer, w.wheel_tick + ACCEPT_PAUSE_MS)
 
 
@@ -111,32 +116,37 @@ cdef void accept_resume(worker_t *w) noexcept nogil:
     cdef uint32_t i
     w.accept_paused = False
     for i in range(MAX_LISTENERS):
-        if w.listeners[i] != NULL and w.listeners[i].fd >= 0:
-            listener_watch(w, w.listeners[i], True)
+        listener_watch(w, w.listeners[i])
 
 
 cdef void listener_add(worker_t *w, msg_t *msg) noexcept nogil:
     cdef wlistener_t *wl = w.listeners[msg.slot]
     if wl == NULL:
-        wl = <wlistener_t *>calloc(1, sizeof(wlistener_t))
-        if wl == NULL:
-            close(msg.fd)
-            return
+        wl = msg.listener
+        msg.listener = NULL
         fp_ptr_store(<void **>&w.listeners[msg.slot], wl)
-    elif wl.fd >= 0:
+    else:
         listener_stop(w, wl)
+    if w.draining:
+        close(msg.fd)                      # refused at once, instead of waiting for an accept that does not come
+        msg.fd = -1
     wl.kind, wl.slot, wl.fd, wl.shared = K_LISTENER, msg.slot, msg.fd, msg.shared
-    if not w.accept_paused and not w.draining:
-        listener_watch(w, wl, True)
+    listener_watch(w, wl)
 
 
 cdef void listener_stop(worker_t *w, wlistener_t *wl) noexcept nogil:
     """Accepts what is queued, then closes: a conn that the kernel has acknowledged is not reset."""
     if wl.fd < 0:
         return
-    if not w.accept_paused:
-        listener_watch(w, wl, False)
-    if not wl.shared:
-        listener_event(w, wl, 65536)
+    listener_unwatch(w, wl)
+    listener_event(w, wl, 65536)
+    listener_close(w, wl)
+
+
+cdef void listener_close(worker_t *w, wlistener_t *wl) noexcept nogil:
+    if wl.fd < 0:
+        return
+    if fp_flag_load(&w.core.forked):
+        shutdown(wl.fd, SHUT_RDWR)         # a child that has it, too, will never accept
     close(wl.fd)
     wl.fd = -1

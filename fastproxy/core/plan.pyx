@@ -98,6 +98,7 @@ cdef list smooth_order(list weights):
     return out
 
 
+@cython.no_gc
 cdef class Registry:
     """Endpoints by (cluster, address), and what clusters share: they outlive plans. Used by the policy thread alone."""
     cdef uint32_t n_workers

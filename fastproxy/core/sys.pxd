@@ -93,7 +93,7 @@ cdef extern from "<sys/socket.h>" nogil:
     int AF_INET, AF_INET6, AF_UNIX, SOCK_STREAM, SOCK_NONBLOCK, SOCK_CLOEXEC
     int SOL_SOCKET, SO_ERROR, SO_LINGER, SO_KEEPALIVE
     int MSG_NOSIGNAL, MSG_DONTWAIT, MSG_PEEK, MSG_MORE
-    int SHUT_WR, SHUT_RD, SHUT_RDWR
+    int SHUT_WR, SHUT_RDWR
     cdef struct linger:
         int l_onoff
         int l_linger

@@ -299,8 +299,6 @@ cdef struct wplan_t:               # one worker's hold on a plan; streams count 
 cdef struct wlistener_t:
     uint8_t kind                   # K_LISTENER
     bint shared                    # one socket for all workers (Unix)
-    bint paused
-    bint is_unix
     int fd
     uint32_t slot
     uint64_t accepted
@@ -410,11 +408,11 @@ cdef enum msg_type:
 cdef struct msg_t:
     msg_t *next
     int type
-    plan_t *plan
+    wplan_t *wplan                 # taken by the worker, as is the next: it allocates nothing that may fail
+    wlistener_t *listener
     int fd
     uint32_t slot
     bint shared
-    bint is_unix
 
 cdef struct ring_t:                # access records of a worker, to the policy thread
     uint64_t head                  # bytes ever written
@@ -495,6 +493,7 @@ cdef struct worker_t:
     bint started
 
 cdef struct core_t:
+    int forked                     # children may have copies of the descriptors (atomic)
     uint32_t n_workers
     worker_t **workers
     pthread_mutex_t lock

@@ -115,9 +115,10 @@ cdef void read_mail(worker_t *w) noexcept nogil:
     while msg != NULL:
         next = msg.next
         if msg.type == MSG_PLAN:
-            plan_install(w, msg.plan)
+            plan_install(w, msg.wplan)
         elif msg.type == MSG_LISTEN:
             listener_add(w, msg)
+            free(msg.listener)
         elif msg.type == MSG_UNLISTEN:
             if w.listeners[msg.slot] != NULL:
                 listener_stop(w, w.listeners[msg.slot])
@@ -144,16 +145,19 @@ cdef void resume_idle(worker_t *w) noexcept nogil:
         c = c.next
 
 
-cdef void plan_install(worker_t *w, plan_t *plan) noexcept nogil:
-    """From here on new streams run under this plan. The caller has counted the worker in plan.refs."""
+cdef void plan_install(worker_t *w, wplan_t *wp) noexcept nogil:
+    """From here on new streams run under this plan. Takes wp; the caller has counted the worker in plan.refs."""
     cdef wplan_t *old = w.plan
-    cdef wplan_t *wp = <wplan_t *>calloc(1, sizeof(wplan_t))
+    cdef plan_t *plan = wp.plan
     cdef uint32_t i
-    if wp == NULL:
-        return                             # the old plan goes on serving; this one stays referenced
-    wp.plan = plan
+    for i in range(MAX_LISTENERS):
+        if old != NULL and old.plan.listeners[i] != NULL and plan.listeners[i] == NULL and w.listeners[i] != NULL:
+            listener_unwatch(w, w.listeners[i])
+            listener_event(w, w.listeners[i], 65536)      # who came before the swap is served as before it
     w.plan = wp
     fp_store(&w.generation, plan.generation)
+    for i in range(MAX_LISTENERS):
+        listener_watch(w, w.listeners[i])
     for i in range(plan.n_gone):
         pool_clear(w, plan.gone[i])
     if old != NULL:
@@ -262,16 +266,16 @@ cdef void worker_free(worker_t *w) noexcept nogil:
     free_dead(w)
     for i in range(MAX_LISTENERS):
         if w.listeners[i] != NULL:
-            if w.listeners[i].fd >= 0:
-                close(w.listeners[i].fd)
+            listener_close(w, w.listeners[i])
             free(w.listeners[i])
     while w.mail != NULL:
         msg = w.mail
         w.mail = msg.next
         if msg.type == MSG_LISTEN:
             close(msg.fd)
+            free(msg.listener)
         elif msg.type == MSG_PLAN:
-            plan_install(w, msg.plan)
+            wplan_free(w, msg.wplan)
         if msg != &w.stop_msg:
             free(msg)
     if w.plan != NULL:
