@@ -5,6 +5,7 @@ import weakref as _weakref
 
 ABI = CORE_ABI
 _cores = _weakref.WeakSet()
+fp_memory_init()
 
 
 def _after_fork_in_child():
@@ -666,6 +667,7 @@ cdef class Core:
             if self.c.workers[i] != NULL:
                 worker_free(self.c.workers[i])
         self.reap()
+        fp_assert(not self.plans and not self.registry.known)
         free(self.c.workers)
         self.c.workers = NULL
         pthread_mutex_destroy(&self.c.lock)
@@ -700,6 +702,7 @@ cdef void add_histogram(dict into, hist_t *h):
 def _close_all():
     for core in list(_cores):
         core.close()
+    fp_assert(match_held > 0 or fp_blocks_now() == 0)      # whatever the cores took they gave back
 
 
 import atexit as _atexit

@@ -5,8 +5,6 @@
 
 import os
 
-from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
 
 cdef dict MATCH_METHODS = {"GET": H1_M_GET, "HEAD": H1_M_HEAD, "POST": H1_M_POST, "PUT": H1_M_PUT,
                            "DELETE": H1_M_DELETE, "OPTIONS": H1_M_OPTIONS, "TRACE": H1_M_TRACE,

@@ -30,6 +30,52 @@ static inline uint64_t fp_clock_ns(void)
     return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
 }
 
+/* Memory of the core. The debug build counts the blocks, so that a forgotten one is seen when the last core has gone, and can
+   be made to run short: FASTPROXY_FAIL_ALLOC=FROM-TO/N lets about every N-th of the requests FROM to TO fail. */
+#ifdef FP_DEBUG
+static int64_t fp_blocks, fp_requests, fp_fail_from, fp_fail_to, fp_fail_every;
+
+static inline void fp_memory_init(void)
+{
+    const char *text = getenv("FASTPROXY_FAIL_ALLOC");
+    long from, to, every;
+    if (text && sscanf(text, "%ld-%ld/%ld", &from, &to, &every) == 3 && every > 0)
+        fp_fail_from = from, fp_fail_to = to, fp_fail_every = every;
+}
+static inline int fp_refuse(void)
+{
+    int64_t n;
+    if (!fp_fail_every) return 0;
+    n = __atomic_add_fetch(&fp_requests, 1, __ATOMIC_RELAXED);
+    return n >= fp_fail_from && n <= fp_fail_to && ((uint64_t)n * 0x9e3779b97f4a7c15ull >> 32) % (uint64_t)fp_fail_every == 0;
+}
+static inline void *fp_counted(void *p)
+{
+    if (p) __atomic_add_fetch(&fp_blocks, 1, __ATOMIC_RELAXED);
+    return p;
+}
+static inline void *fp_malloc(size_t n) { return fp_refuse() ? NULL : fp_counted(malloc(n)); }
+static inline void *fp_calloc(size_t n, size_t size) { return fp_refuse() ? NULL : fp_counted(calloc(n, size)); }
+static inline void *fp_realloc(void *p, size_t n)
+{
+    if (!p) return fp_malloc(n);
+    return fp_refuse() ? NULL : realloc(p, n);
+}
+static inline void fp_free(void *p)
+{
+    if (p) __atomic_sub_fetch(&fp_blocks, 1, __ATOMIC_RELAXED);
+    free(p);
+}
+static inline int64_t fp_blocks_now(void) { return __atomic_load_n(&fp_blocks, __ATOMIC_RELAXED); }
+#else
+static inline void fp_memory_init(void) {}
+static inline int64_t fp_blocks_now(void) { return 0; }
+#define fp_malloc malloc
+#define fp_calloc calloc
+#define fp_realloc realloc
+#define fp_free free
+#endif
+
 /* Counters have one writer (their worker) and readers in other threads: relaxed loads and stores, no lock prefix. */
 static inline void fp_count(uint64_t *p, uint64_t n)
 {

@@ -2,7 +2,6 @@
 #
 # Input is copied into a block of exactly its size, so that a sanitizer sees a read of one byte too many.
 
-from libc.stdlib cimport free, malloc
 
 cdef object h1_error(int64_t code):
     from fastproxy.tables.errors import ERRORS

@@ -1,8 +1,5 @@
 # Runs compiled regular expressions: one pass over the text, whatever the expression and whoever wrote the text.
 
-from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
-
 
 cdef inline bint regex_match(const regex_t *r, const uint8_t *p, size_t n) noexcept nogil:
     """Whether the whole of p[0:n] matches."""

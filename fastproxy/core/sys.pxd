@@ -1,7 +1,6 @@
 # Externs of libc and the kernel.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t, int64_t, uintptr_t
 from libc.string cimport memcpy, memmove, memset, memcmp, memchr, strlen
-from libc.stdlib cimport malloc, calloc, realloc, free
 from libc.errno cimport errno, EAGAIN, EINTR, EINPROGRESS, EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, EPERM, EPIPE, ECONNRESET, EINVAL
 
 cdef extern from "native.h" nogil:
@@ -9,6 +8,12 @@ cdef extern from "native.h" nogil:
     bint unlikely "fp_unlikely"(bint)
     int FP_DEBUG_BUILD
     void fp_assert(bint)
+    void fp_memory_init()
+    int64_t fp_blocks_now()
+    void *malloc "fp_malloc"(size_t)
+    void *calloc "fp_calloc"(size_t, size_t)
+    void *realloc "fp_realloc"(void *, size_t)
+    void free "fp_free"(void *)
     uint64_t fp_clock_ns()
     void fp_count(uint64_t *, uint64_t)
     void fp_count32(uint32_t *, uint32_t)

@@ -286,7 +286,9 @@ cdef void worker_free(worker_t *w) noexcept nogil:
         while w.free_bufs[i] != NULL:
             b = w.free_bufs[i]
             w.free_bufs[i] = b.next
+            w.memory -= b.cap
             free(b)
+    fp_assert(w.memory == 0)
     while w.free_pipes != NULL:
         p = w.free_pipes
         w.free_pipes = p.next

@@ -39,6 +39,8 @@ def run_process(process):
     except (ListenError, ValueError) as error:
         return fail(getattr(error, "strerror", None) or error)
     finally:
+        # The loop gives signals their default back, and whoever asks again must not kill what is ending already.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
         loop.close()
 
 
@@ -202,8 +204,8 @@ class FromFile(Process):
             except ConfigError as error:
                 self.proxy.running.reloads["error"] += 1
                 config_log.error("not reloaded (%s):\n%s", why, "\n".join(map(str, error.errors)))
-            except (OSError, ValueError) as error:
-                config_log.error("not reloaded (%s): %s", why, getattr(error, "strerror", None) or error)
+            except (OSError, ValueError, MemoryError) as error:
+                config_log.error("not reloaded (%s): %s", why, getattr(error, "strerror", None) or str(error) or "out of memory")
             else:
                 self.announce()
                 config_log.info("reloaded (%s)", why)

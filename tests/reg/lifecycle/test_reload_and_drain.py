@@ -93,7 +93,7 @@ def test_a_second_sigterm_exits_now(proxy, origin):
         one.terminate()
         wait_for(lambda: refuses(one))
         one.terminate()
-        one.wait_exit(3)
+        assert one.wait_exit(3) == 0
 
 
 def refuses(one):
