@@ -26,6 +26,11 @@ def command():
     return None
 
 
+def debug_build():
+    """Whether the command is of a build with assertions: debug, or with a sanitizer."""
+    return pathlib.Path(command() or "").parent.parent.name in ("debug", "asan", "tsan")
+
+
 class Proxy:
     """One running process. `$name` in the configuration stands for a given value, `$dir` for its directory; wrap(argv, directory)
     makes another command line of the usual one. `run`: what `fastproxy run` is given in place of a file."""
