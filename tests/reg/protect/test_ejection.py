@@ -66,12 +66,9 @@ def test_an_application_error_is_no_failure(proxy, origin):
 
 def test_a_slow_client_is_no_failure_of_the_endpoint(proxy, origin):
     """One that stalls in its upload, and one that does not take its answer: anybody could eject every endpoint."""
-    def script(conn):
-        conn.request()
-        conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % 2**25 + bytes(2**25))
-
-    app = origin(script, keep=False)
-    text = CONFIG.replace("protocol: http, routes: [{cluster: app}]", "protocol: http, timeouts: {stream_idle: 300ms}, routes: [{match: {path: /short}, cluster: app, timeout: 100ms}, {cluster: app}]")
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % 2**25 + bytes(2**25)
+    app = origin(serve(lambda message, conn: answer), keep=False)
+    text = CONFIG.replace("protocol: http, routes: [{cluster: app}]", "protocol: http, timeouts: {stream_idle: 1s}, routes: [{match: {path: /short}, cluster: app, timeout: 600ms}, {cluster: app}]")
     one = proxy(text, endpoints=f'["{app.address}"]', more="outlier: {consecutive_failures: 1, max_ejection_percent: 100, base_ejection_time: 60s}")
     with one.connect() as client:
         client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nx")
@@ -79,7 +76,7 @@ def test_a_slow_client_is_no_failure_of_the_endpoint(proxy, origin):
     for target in ("/", "/short"):
         with one.connect(receive_bytes=4096) as client:
             client.send(b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % target.encode())
-            client.reader.until(b"\r\n\r\n")
+            assert client.reader.until(b"\r\n\r\n").startswith(b"HTTP/1.1 200")
             wait_for(lambda: one.metric("fastproxy_upstream_in_flight") == 0, what="the answer is given up")
     assert ejected(one) == 0
 
