@@ -14,7 +14,6 @@ cdef uint8_t *match_copy(bytes text) except NULL:
 cdef tuple MATCH_WHY = ("found", "no_host", "no_path", "no_rule")
 
 
-cdef int64_t match_held = 0           # tables and expressions that are alive: the test's, not a leak
 
 
 cdef class RouteTable:
@@ -24,8 +23,8 @@ cdef class RouteTable:
     cdef public str why            # of the last look-up: found | no_host | no_path | no_rule
 
     def __cinit__(self, desc):
-        global match_held
-        match_held += 1
+        global held
+        held += 1
         groups = [desc] if desc["mode"] == "ordered" else desc["virtual_hosts"]
         n = 1 + max((route["index"] for group in groups for route in group["routes"]), default=0)
         self.routes = <void **>calloc(n, sizeof(void *))
@@ -36,8 +35,8 @@ cdef class RouteTable:
         self.table = table_build(desc, self.routes)
 
     def __dealloc__(self):
-        global match_held
-        match_held -= 1
+        global held
+        held -= 1
         table_free(self.table)
         free(self.routes)
 
@@ -107,13 +106,13 @@ cdef class Regex:
     cdef regex_t *regex
 
     def __cinit__(self, str pattern):
-        global match_held
-        match_held += 1
+        global held
+        held += 1
         self.regex = regex_make(pattern)
 
     def __dealloc__(self):
-        global match_held
-        match_held -= 1
+        global held
+        held -= 1
         free(self.regex)
 
     @property

@@ -175,5 +175,7 @@ class AccessLog:
         while self.fd is not None and self.read():
             pass
         self.fd = None
+        self.formats.clear()
+        self.core.close_log()
         for one in self.files.values():
             one.close()

@@ -140,3 +140,4 @@ class Running:
         self.core.close()
         if self.access_log:
             self.access_log.close()
+        self.parts = None
