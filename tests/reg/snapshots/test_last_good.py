@@ -22,7 +22,7 @@ def stopped(source, following, resources, state):
         assert conn.snapshot(version, given)["type"] == "ack"
         one.wait_ready()
         wait_for(lambda: list((state / "fastproxy").glob("*.snapshot")), what="the snapshot is kept")
-        one.process.kill()
+        one.kill()
         one.process.wait()
         source.close()
         (path,) = (state / "fastproxy").glob("*.snapshot")
