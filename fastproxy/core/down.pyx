@@ -200,7 +200,11 @@ cdef void down_skip(conn_t *c) noexcept nogil:
         got = -1
         if c.ev & EV_IN and n + RX_READ <= RX_SIZE:
             got = conn_recv(c, w.rx + n, RX_READ)
-            if got == 0 or got == -2:
+            if got == 0:
+                c.lingered = 0
+                down_close(c, False)       # the answer may still be on its way
+                return
+            if got == -2:
                 conn_close(c, False)
                 return
         if got > 0:

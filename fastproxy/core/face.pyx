@@ -1,5 +1,6 @@
 # The data plane as Python sees it: one `Core` is one proxy's workers. Nothing here is on a request's way.
 
+import gc as _gc
 import os as _os
 import weakref as _weakref
 
@@ -32,12 +33,10 @@ cdef class Part:
     cdef Core core
 
     def __cinit__(self):
-        global held
-        held += 1
+        fp_own(1)
 
     def __dealloc__(self):
-        global held
-        held -= 1
+        fp_own(-1)
         if self.c != NULL:
             self.core.drop_part(self.c)
 
@@ -58,6 +57,7 @@ cdef class Core:
 
     def __cinit__(self, int workers=1):
         cdef uint32_t i
+        fp_own(1)
         if not 0 <= workers <= 256:
             raise ValueError(f"workers: {workers} is not from 0 to 256")
         self.threads = workers
@@ -80,6 +80,9 @@ cdef class Core:
     def __dealloc__(self):
         self.end()
         self.close_log()
+        fp_own(-1)
+        # The Parts are gone, since each holds the core.
+        fp_assert(self.registry is None or not (self.registry.known or self.registry.shares))
 
     def fileno(self):
         """The epoll descriptor of workers=0: readable when turn() is due."""
@@ -204,12 +207,19 @@ cdef class Core:
             plan.refs = <int32_t>self.c.n_workers
             self.tell(MSG_PLAN, plan, None, 0, False)
         except BaseException:
-            for i in range(plan.n_gone):
-                fp_atomic_store32(&plan.gone[i].gone, 0)
+            self.mark_gone(plan, 1)
+            self.mark_gone(self.current, 0)
             self.free_plan(plan)
             raise
         self.c.generation += 1
         self.current = plan
+
+    cdef void mark_gone(self, plan_t *plan, int32_t gone) noexcept:
+        """What apply says of the endpoints, for all of a root."""
+        cdef uint32_t i, j
+        for i in range(plan.n_clusters if plan != NULL else 0):
+            for j in range(plan.clusters[i].n if plan.clusters[i] != NULL else 0):
+                fp_atomic_store32(&plan.clusters[i].endpoints[j].gone, gone)
 
     cdef find_gone(self, plan_t *plan):
         """Endpoints that were in the root before and are in this one no more; `gone` says so of each, from here on."""
@@ -715,7 +725,8 @@ cdef void add_histogram(dict into, hist_t *h):
 def _close_all():
     for core in list(_cores):
         core.close()
-    fp_assert(held > 0 or fp_blocks_now() == 0)      # whatever the cores took they gave back
+    _gc.collect()
+    fp_balance()
 
 
 import atexit as _atexit

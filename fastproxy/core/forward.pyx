@@ -47,6 +47,10 @@ cdef void pump(stream_t *s, int way) noexcept nogil:
                     got = splice_in(s, way, f, src)
                     if got > 0:
                         budget -= got
+                    elif got == -2:               # a break is not: what came before it goes on
+                        splice_out(s, f, dst)
+                        pump_broken(s, way)
+                        return
                     else:
                         src.ev |= EV_IN           # an end is told again, and EAGAIN may have meant the pipe
             got = splice_out(s, f, dst)

@@ -67,17 +67,19 @@ cdef void note(worker_t *w, stream_t *s, const void *p, size_t n) noexcept nogil
     if s.note != NULL:
         room = NOTE_MAX - buf_len(s.note) if buf_len(s.note) < NOTE_MAX - 2 else 2
         room -= 2
+    if s.note_lost:
+        return
     if p != NULL:
         if n > room:
             n = room
         length = <uint16_t>n
     else:
         n = 0
-    if buf_append(w, &s.note, &length, 2) and n:
-        if not buf_append(w, &s.note, p, n):
-            s.note.end -= 2
-            length = 0
-            buf_append(w, &s.note, &length, 2)
+    if buf_append(w, &s.note, &length, 2) and (n == 0 or buf_append(w, &s.note, p, n)):
+        return
+    s.note_lost = True                 # without one, the others would stand in its place
+    put_buf(w, s.note)
+    s.note = NULL
 
 
 cdef void note_fields(worker_t *w, stream_t *s, view_t *view, log_field_t *fields, uint32_t count) noexcept nogil:

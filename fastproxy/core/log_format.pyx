@@ -66,8 +66,7 @@ cdef class LogFormat:
         """`steps`: [(op, style, field, other, most, text)]"""
         cdef uint32_t i
         cdef bytes text
-        global held
-        held += 1
+        fp_own(1)
         self.texts = []
         self.steps = <log_step_t *>calloc(len(steps) + 1, sizeof(log_step_t))
         if self.steps == NULL:
@@ -79,8 +78,7 @@ cdef class LogFormat:
         self.n_steps = <uint32_t>len(steps)
 
     def __dealloc__(self):
-        global held
-        held -= 1
+        fp_own(-1)
         free(self.steps)
         free(self.out)
 

@@ -33,7 +33,7 @@ static inline uint64_t fp_clock_ns(void)
 /* Memory of the core. The debug build counts the blocks, so that a forgotten one is seen when the last core has gone, and can
    be made to run short: FASTPROXY_FAIL_ALLOC=FROM-TO/N lets about every N-th of the requests FROM to TO fail. */
 #ifdef FP_DEBUG
-static int64_t fp_blocks, fp_requests, fp_fail_from, fp_fail_to, fp_fail_every;
+static int64_t fp_blocks, fp_owners, fp_requests, fp_fail_from, fp_fail_to, fp_fail_every;
 
 static inline void fp_memory_init(void)
 {
@@ -66,10 +66,13 @@ static inline void fp_free(void *p)
     if (p) __atomic_sub_fetch(&fp_blocks, 1, __ATOMIC_RELAXED);
     free(p);
 }
-static inline int64_t fp_blocks_now(void) { return __atomic_load_n(&fp_blocks, __ATOMIC_RELAXED); }
+/* At the end of the process: nothing is left, unless a Python object that owns blocks is still there. */
+static inline void fp_own(int n) { __atomic_add_fetch(&fp_owners, n, __ATOMIC_RELAXED); }
+static inline void fp_balance(void) { fp_assert(fp_owners || !fp_blocks); }
 #else
 static inline void fp_memory_init(void) {}
-static inline int64_t fp_blocks_now(void) { return 0; }
+static inline void fp_own(int n) { (void)n; }
+static inline void fp_balance(void) {}
 #define fp_malloc malloc
 #define fp_calloc calloc
 #define fp_realloc realloc

@@ -1,7 +1,6 @@
 # The compiled snapshot: a root over parts (clusters, tables of routes, listeners), each built on the policy thread from its
 # description by proxy/compile.py, read by all workers, and kept by the next root where it is still the same.
 
-cdef int64_t held = 0                  # objects of Python that own blocks, and are alive: no leak of the core's
 cdef dict FILTERS = {}                 # name -> (address of on_request, of its state)
 cdef dict BALANCERS = {}               # name -> address of pick
 cdef tuple BUILT_IN = ("ewma", "least_request", "round_robin", "random")

@@ -160,18 +160,19 @@ cdef void up_begin(stream_t *s, conn_t *c) noexcept nogil:
 
 cdef void wait_over(stream_t *s) noexcept nogil:
     """A conn became free, or one less is open."""
-    cdef epool_t *pool = &s.endpoint.pools[s.w.index]
-    cdef cluster_t *cluster = s.cluster
     cdef conn_t *c = pool_take(s.w, s.endpoint)
+    cdef stream_t *next
     wait_leave(s)
+    next = s.endpoint.pools[s.w.index].waiting
     if c != NULL:
         up_attach(s, c)
         up_begin(s, c)
     else:
         stream_dial(s)
-    # One wake may have stood for several: who waited first was in the ready list already.
-    if pool.idle != NULL or fp_atomic_load32(&cluster.share.connections) < cluster.max_connections:
-        wait_wake(pool)
+    # One wake may have stood for several: who waited first was in the ready list already. If s is over, the endpoint is no
+    # longer sure to be there; what still waits for it holds it.
+    if next != NULL:
+        wait_wake_on(next)
 
 
 cdef void up_failed(conn_t *c, uint32_t cause) noexcept nogil:

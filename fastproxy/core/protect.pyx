@@ -41,6 +41,8 @@ cdef void protect_leave(stream_t *s) noexcept nogil:
     """The stream is over."""
     if s.waiting:
         wait_leave(s)
+        if s.endpoint.pools[s.w.index].waiting != NULL:
+            wait_wake_on(s.endpoint.pools[s.w.index].waiting)      # it may have been woken, and not have got its turn
     pending_leave(s)
     if s.counted_request:
         s.counted_request = False
@@ -83,6 +85,13 @@ cdef inline void wait_wake(epool_t *pool) noexcept nogil:
     """A conn of the pool became free, or one less is open: who has waited longest goes on, later in this turn."""
     if pool.waiting != NULL:
         ready_add(pool.waiting.down)
+
+
+cdef void wait_wake_on(stream_t *s) noexcept nogil:
+    """Wakes the oldest of those that wait with s, if there is something for it."""
+    cdef epool_t *pool = &s.endpoint.pools[s.w.index]
+    if pool.idle != NULL or fp_atomic_load32(&s.cluster.share.connections) < s.cluster.max_connections:
+        wait_wake(pool)
 
 
 # ---- the retry budget ------------------------------------------------------------------------------------------------

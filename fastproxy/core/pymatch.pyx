@@ -14,8 +14,6 @@ cdef uint8_t *match_copy(bytes text) except NULL:
 cdef tuple MATCH_WHY = ("found", "no_host", "no_path", "no_rule")
 
 
-
-
 cdef class RouteTable:
     """A table of a description as in table_build; a route is told by its index."""
     cdef route_table_t *table
@@ -23,8 +21,7 @@ cdef class RouteTable:
     cdef public str why            # of the last look-up: found | no_host | no_path | no_rule
 
     def __cinit__(self, desc):
-        global held
-        held += 1
+        fp_own(1)
         groups = [desc] if desc["mode"] == "ordered" else desc["virtual_hosts"]
         n = 1 + max((route["index"] for group in groups for route in group["routes"]), default=0)
         self.routes = <void **>calloc(n, sizeof(void *))
@@ -35,8 +32,7 @@ cdef class RouteTable:
         self.table = table_build(desc, self.routes)
 
     def __dealloc__(self):
-        global held
-        held -= 1
+        fp_own(-1)
         table_free(self.table)
         free(self.routes)
 
@@ -106,13 +102,11 @@ cdef class Regex:
     cdef regex_t *regex
 
     def __cinit__(self, str pattern):
-        global held
-        held += 1
+        fp_own(1)
         self.regex = regex_make(pattern)
 
     def __dealloc__(self):
-        global held
-        held -= 1
+        fp_own(-1)
         free(self.regex)
 
     @property

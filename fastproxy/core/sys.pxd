@@ -9,7 +9,8 @@ cdef extern from "native.h" nogil:
     int FP_DEBUG_BUILD
     void fp_assert(bint)
     void fp_memory_init()
-    int64_t fp_blocks_now()
+    void fp_own(int)
+    void fp_balance()
     void *malloc "fp_malloc"(size_t)
     void *calloc "fp_calloc"(size_t, size_t)
     void *realloc "fp_realloc"(void *, size_t)

@@ -373,6 +373,7 @@ cdef struct stream_t:
     bint waiting                   # in its pool's queue for a conn
     bint from_pool                 # its first attempt was on a pooled conn
     bint noted_response
+    bint note_lost                 # no memory for it
     bint judged                    # its endpoint knows how the attempt went
     bint trial                     # the one request that an ejected endpoint gets
     uint16_t status

@@ -15,7 +15,7 @@ admin: unix:$dir/admin.sock
 workers: 1
 listeners:
   - {name: web, bind: "127.0.0.1:0", protocol: http, routes: [{match: {path: /direct}, direct_response: {status: 200, body: "$body"}}, {cluster: app}]}
-  - {name: ux, bind: "unix:$dir/l.sock", protocol: http, routes: [{cluster: app}]}
+  - {name: ux, bind: "unix:$dir/l.sock", protocol: http, routes: [{match: {path: /direct}, direct_response: {status: 200, body: "$body"}}, {cluster: app}]}
   - {name: tcp, bind: "127.0.0.1:0", protocol: tcp, cluster: app}
 clusters:
   - {name: app, endpoints: ["$app"]}
@@ -141,6 +141,43 @@ def test_a_response_that_is_given_up_does_not_look_whole(proxy, origin):
 
     taken = give_up([len(body)])    # next, the upstream gets rid of all, and the last piece waits
     give_up([taken - less for less in range(-5_000, 75_000, 5_000)])
+
+
+@pytest.mark.parametrize("listener", ["web", "tcp"])
+def test_a_reset_behind_spliced_bytes_is_passed_on(proxy, origin, listener):
+    """What ends by a reset must not end like what is whole, however the bytes before it were moved."""
+    def script(conn):
+        if listener == "web":
+            conn.head()
+            conn.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        else:
+            conn.exactly(1)
+        conn.send(bytes(200_000))
+        pace(0.001)
+        conn.send(bytes(20_000))
+        conn.reset()
+
+    one = proxy(CONFIG, app=origin(script, keep=False).address, body="")
+    for _ in range(60):
+        with one.connect(listener) as client:
+            client.send(request() if listener == "web" else b"x")
+            client.rest()
+            assert client.reset
+    quiet(one)
+
+
+def test_a_client_that_ends_within_a_body_has_its_answer(proxy, origin):
+    """It was answered early, and takes the answer slowly."""
+    one = proxy(CONFIG, app=origin().address, body="x" * 60_000)
+    clients = [one.connect("ux") for _ in range(8)]
+    for before, client in enumerate(clients):       # for one of them the last answer is what waits
+        client.send(request("GET", "/direct") * before + b"POST /direct HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc")
+        client.shut_write()
+    pace(0.3)
+    for before, client in enumerate(clients):
+        assert [client.response().body for _ in range(before + 1)] == [b"x" * 60_000] * (before + 1)
+        client.sock.close()
+    quiet(one)
 
 
 def test_an_upstream_that_resets_a_full_tunnel_ends_it(proxy, origin):

@@ -7,6 +7,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 
 import pytest
@@ -14,9 +15,11 @@ import pytest
 from fastproxy._core import Core
 from fastproxy.model import load_dict
 from fastproxy.proxy import listen
-from fastproxy.proxy.compile import Slots, compile
-from harness import RawClient
+from fastproxy.proxy.compile import Slots
+from fastproxy.proxy.parts import Parts
+from harness import RawClient, serve
 from harness.client import request
+from harness.origin import OK
 
 CONFIG = {"listeners": [{"name": "web", "bind": "127.0.0.1:0", "protocol": "http",
                          "routes": [{"direct_response": {"status": 200, "body": "hello"}}]}]}
@@ -26,19 +29,15 @@ class Bench:
     """A core without threads whose turns the test takes, and one listener that it can have."""
 
     def __init__(self, bind="127.0.0.1:0"):
-        self.core, self.slots = Core(workers=0), Slots()
+        self.core = Core(workers=0)
+        self.parts = Parts(self.core, Slots())
         (sock,), self.address = listen.open_sockets(bind)
         self.fd = sock.detach()
         self.core.start()
 
     def plan(self, config=CONFIG):
-        """`{}`: the plan without the listener."""
-        desc = compile(load_dict(config or CONFIG), self.slots)
-        for row in desc["listeners"]:
-            row["address"] = self.address
-        if not config:
-            desc["listeners"] = []
-        self.core.apply(desc)
+        model = load_dict(config)
+        self.parts.apply(model, [(0, self.address)] * len(model.listeners))
 
     def listen(self):
         self.core.add_listener(0, [self.fd])
@@ -75,7 +74,7 @@ def test_who_was_queued_at_a_removed_listener_is_served(bench):
     bench.plan()
     bench.listen()
     bench.turn()
-    bench.plan({})
+    bench.plan({"listeners": []})
     bench.core.remove_listener(0)       # both wait in the mailbox, before the listener's event
     with RawClient(bench.address) as client:
         client.send(request())
@@ -133,6 +132,33 @@ def test_a_core_in_a_cycle_is_freed_whole(monkeypatch):
     assert not errors
     with pytest.raises(ConnectionRefusedError):
         RawClient(address)
+
+
+def test_a_wake_is_passed_on_by_a_stream_that_ends_first(bench, origin):
+    """Over the limit of connections streams wait in line. One that is woken, and whose client goes in the same turn, must not
+    take the free conn with it."""
+    go = threading.Event()
+
+    def reply(message, conn):
+        if message.target == b"/first":
+            go.wait(30)
+        return OK
+
+    app = origin(serve(reply))
+    bench.plan({"listeners": [{"name": "web", "bind": "127.0.0.1:0", "protocol": "http", "routes": [{"cluster": "app"}]}],
+                "clusters": [{"name": "app", "endpoints": [app.address], "limits": {"connections": 1}}]})
+    bench.listen()
+    with RawClient(bench.address) as first, RawClient(bench.address) as second, RawClient(bench.address) as third:
+        for client, target in ((first, "/first"), (second, "/second"), (third, "/third")):
+            client.send(request("GET", target))
+            bench.turn()
+        app.wait_requests(1)
+        go.set()
+        select.select([bench.core.fileno()], [], [], 5)      # the answer is there, and is reported before
+        second.abort()
+        assert bench.response(first) == b"ok\n"
+        assert bench.response(third) == b"ok\n"
+    assert [message.target for message in app.requests] == [b"/first", b"/third"]
 
 
 @pytest.fixture
