@@ -28,9 +28,6 @@ RESPONSE_TIMEOUT_S = 10.0   # to take the response
 TTL_S = 600.0               # of a log level, without `ttl`
 COMPONENTS = ("config", "admin", "process", "snapshots")
 LEVELS = ("debug", "info", "warning", "error")
-SECRET_FIELD = re.compile(r"authorization|cookie|token|secret|password|api-?key", re.I)
-SECRET_KEYS = {"key", "password", "secret", "token"}
-REDACTED = "[redacted]"
 
 
 class Refused(Exception):
@@ -51,6 +48,7 @@ class Admin:
         self.paths = {("GET", "/ready"): self.ready, ("GET", "/live"): self.live, ("GET", "/metrics"): self.metrics}
         if kind == "admin":
             self.paths |= {("GET", "/stats"): self.stats, ("GET", "/config"): self.config, ("GET", "/clusters"): self.clusters,
+                           ("GET", "/logging"): self.levels,
                            ("POST", "/drain"): self.drain, ("POST", "/logging"): self.logging}
 
     async def open(self, bind):
@@ -146,7 +144,7 @@ class Admin:
         if not call:
             allowed = [m for m, path in self.paths if path == target.path]
             if allowed:
-                raise Refused(405, f"{target.path} takes {allowed[0]}", allow=", ".join(allowed + ["HEAD"] * ("GET" in allowed)))
+                raise Refused(405, f"{target.path} takes {' or '.join(allowed)}", allow=", ".join(allowed + ["HEAD"] * ("GET" in allowed)))
             raise Refused(404, f"no such path; there are {', '.join(sorted(path for _, path in self.paths))}")
         if self.kind == "admin" and not listen.is_unix(self.bind):
             if not is_address(headers.get("host", "")):
@@ -167,19 +165,29 @@ class Admin:
         return 200, "text/plain; version=0.0.4", metrics.prometheus(self.proxy), {}
 
     def stats(self, query, body):
-        return as_json(200, metrics.report(self.proxy))
+        """GET /stats, or /stats?histograms=1 for the buckets behind the quantiles."""
+        return as_json(200, metrics.report(self.proxy, query.get("histograms") == "1"))
 
     def clusters(self, query, body):
         return as_json(200, metrics.clusters_of(self.proxy.alive().core.stats()))
 
     def config(self, query, body):
-        import msgspec
-        return as_json(200, {"version": VERSION, "config": redact(msgspec.to_builtins(self.proxy.model))})
+        from fastproxy.model.written import redact, written  # only who asks for it pays for it
+        return as_json(200, {"version": VERSION, "config": redact(written(self.proxy.model))})
 
     def drain(self, query, body):
         log.info("drain asked for")
         self.proxy.begin_drain()
         return as_json(202, {"draining": True, **self.proxy.alive().core.active()})
+
+    def levels(self, query, body):
+        """GET /logging: who is at which level, and for how much longer if that was asked for."""
+        if query:
+            raise Refused(405, "a level is set by POST", allow="POST")
+        now = asyncio.get_running_loop().time()
+        return as_json(200, {name: {"level": logging.getLevelName(logging.getLogger(f"fastproxy.{name}").getEffectiveLevel()).lower(),
+                                    "seconds_left": round(max(0.0, self.restore[name][0].when() - now), 3) if name in self.restore else None}
+                             for name in COMPONENTS})
 
     def logging(self, query, body):
         """POST /logging?component=config&level=debug&ttl=5m"""
@@ -220,13 +228,3 @@ def is_address(host):
     except ValueError:
         return False
     return True
-
-
-def redact(value, secret=False):
-    """The same structure without private keys, passwords, and whatever stands under a field which usually holds credentials."""
-    if isinstance(value, dict):
-        return {key: redact(item, secret or key.lower() in SECRET_KEYS or bool(SECRET_FIELD.search(key))) for key, item in value.items()}
-    if isinstance(value, list):
-        pair = len(value) in (2, 3) and all(isinstance(item, str) for item in value) and SECRET_FIELD.search(value[-2])
-        return [*value[:-1], REDACTED] if pair else [redact(item, secret) for item in value]
-    return REDACTED if secret and isinstance(value, (str, bytes)) and value else value

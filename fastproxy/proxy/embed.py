@@ -25,7 +25,7 @@ class Proxy:
         self.services = {}          # "admin" | "metrics" -> (address, Admin)
         self.applying = asyncio.Lock()
         self.draining = False
-        self.started_at = 0.0       # Unix time
+        self.started_at = self.started_monotonic = 0.0      # Unix time; the other clock
         self.snapshots = None       # who follows a source for it (snapshots.py)
 
     @classmethod
@@ -54,7 +54,7 @@ class Proxy:
         if self.running:
             raise RuntimeError("the proxy is running")
         self.loop = asyncio.get_running_loop()
-        self.running, self.draining, self.started_at = Running(self.model), False, time.time()
+        self.running, self.draining, self.started_at, self.started_monotonic = Running(self.model), False, time.time(), time.monotonic()
         try:
             if self.running.workers == 0:
                 self.loop.add_reader(self.running.core.fileno(), self.running.core.turn)
@@ -72,12 +72,12 @@ class Proxy:
             try:
                 model = model_of(config)
                 await self.serve(model, ready_to_apply=running.apply)
-            except BaseException:
-                running.reloads["error"] += 1
+            except BaseException as error:
+                running.note(error)
                 raise
             self.model = model
             await self.settle(running)
-            running.reloads["ok"] += 1
+            running.note()
 
     async def settle(self, running):
         """Waits until the workers have taken the configuration, so that the next request meets it; at most a second."""

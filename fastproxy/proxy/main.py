@@ -197,12 +197,15 @@ class FromFile(Process):
                 return
             self.text = self.read()
             try:
-                model = load(path=self.path)
+                try:
+                    model = load(path=self.path)
+                except (OSError, ConfigError) as error:
+                    self.proxy.running.note(error)
+                    raise
                 if model.workers != self.proxy.model.workers:
                     config_log.warning("workers: takes effect at the next start")
                 await self.proxy.apply(model)
             except ConfigError as error:
-                self.proxy.running.reloads["error"] += 1
                 config_log.error("not reloaded (%s):\n%s", why, "\n".join(map(str, error.errors)))
             except (OSError, ValueError, MemoryError) as error:
                 config_log.error("not reloaded (%s): %s", why, getattr(error, "strerror", None) or str(error) or "out of memory")

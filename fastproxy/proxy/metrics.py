@@ -172,8 +172,9 @@ def resident_bytes():
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
-def report(proxy):
-    """What /stats answers and `Proxy.stats()` returns: plain dicts, times in milliseconds."""
+def report(proxy, histograms=False):
+    """What /stats answers and `Proxy.stats()` returns: plain dicts, times in milliseconds. `histograms`: with their buckets,
+    pairs of an upper bound in ns and a count."""
     running = proxy.alive()
     stats = running.core.stats()
     names = running.listeners
@@ -183,13 +184,16 @@ def report(proxy):
         "uptime_seconds": round(time.time() - proxy.started_at, 3),
         "draining": proxy.draining,
         "reloads": dict(running.reloads),
+        "reload_error": running.refused,
         "memory_bytes": resident_bytes(),
+        "process": process_facts(proxy),
+        "services": {name: service.address for name, (_, service) in proxy.services.items()},
         "workers": stats["workers"],
         "listeners": {names[slot]: {"address": running.addresses[names[slot]], **record}
                       for slot, record in stats["listeners"].items() if slot in names},
         "routes": [{"listener": listener, "route": route, "cluster": cluster, "requests": record["requests"], "connections": record["connections"],
                     "status": dict(zip(STATUS_CLASSES, record["status"])), "request_bytes": record["request_bytes"],
-                    "response_bytes": record["response_bytes"], "duration_ms": times(record["duration"]), "first_byte_ms": times(record["first_byte"])}
+                    "response_bytes": record["response_bytes"], "duration_ms": times(record["duration"], histograms), "first_byte_ms": times(record["first_byte"], histograms)}
                    for (listener, route, cluster), record in series_of(stats, running.series)],
         "clusters": clusters_of(stats),
         "errors": stats["errors"],
@@ -197,11 +201,47 @@ def report(proxy):
     }
 
 
+def process_facts(proxy):
+    """What bounds the process from outside. `clock_step_seconds`: how far the wall clock was moved since the start."""
+    return {"uid": os.getuid(), "cores": len(os.sched_getaffinity(0)), "open_fds": len(os.listdir("/proc/self/fd")),
+            "max_fds": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            "clock_step_seconds": round(time.time() - proxy.started_at - (time.monotonic() - proxy.started_monotonic), 3)}
+
+
 def clusters_of(stats):
-    return {name: {**record, "connect": times(record["connect"])} for name, record in sorted(stats["clusters"].items())}
+    return {name: {**record, "connect": times(record["connect"]), "endpoints": [endpoint_of(one) for one in record["endpoints"]]}
+            for name, record in sorted(stats["clusters"].items())}
 
 
-def times(histogram):
+def endpoint_of(one):
+    """What the core counts of an endpoint, with its state in a word, and the reason for it."""
+    one = dict(one)
+    ejected_ns, failed_ns, ewma_us = one.pop("ejected_for_ns"), one.pop("last_failure_ns"), one.pop("ewma_us")
+    connect_errors, connected = one.pop("connect_errors"), one.pop("connected")
+    one["ejected_for_seconds"] = None if ejected_ns is None else round(ejected_ns / 1e9, 3)
+    one["last_failure_seconds_ago"] = None if failed_ns is None else round(failed_ns / 1e9, 3)
+    one["ewma_ms"] = None if ewma_us is None else round(ewma_us / 1e3, 3)
+    one["connect_error"] = connect_errors[0] if connect_errors else None
+    last = f"{one['last_failure']} {one['last_failure_seconds_ago']:.0f} s ago" if failed_ns is not None else "none"
+    if one["is_loop"]:
+        state, reason = "loop", "it leads back to itself over tcp listeners of this proxy; nothing is sent"
+    elif ejected_ns:
+        state, reason = "ejected", f"ejection {one['ejections']} in a row, for {ejected_ns / 1e9:.1f} s more; last failure {last}"
+    elif ejected_ns == 0:
+        state, reason = "trial", f"its ejection is over, the next request tries it; last failure {last}"
+    elif connect_errors and not connected:
+        state, reason = "connect failing", f"{connect_errors[0]}, {one['connect_failures']} of {one['connects']} connects failed"
+    elif one["failures"]:
+        state, reason = "active", f"{one['failures']} failures in a row, the last: {last}"
+    elif not one["requests"]:
+        state, reason = "active", "no request yet"
+    else:
+        state, reason = "active", f"last attempt succeeded; last failure {last}" if failed_ns is not None else "no failure"
+    return {**one, "state": state, "reason": reason}
+
+
+def times(histogram, buckets=False):
     found = {f"p{q}": quantile(histogram, q / 100) for q in (50, 95, 99)}
     mean = histogram["sum_ns"] / histogram["count"] / 1e6 if histogram["count"] else None
-    return {"count": histogram["count"], "mean": mean, **{name: value and round(value * 1e3, 3) for name, value in found.items()}}
+    return {"count": histogram["count"], "mean": mean, **{name: value and round(value * 1e3, 3) for name, value in found.items()},
+            **({"buckets": histogram["buckets"], "sum_ns": histogram["sum_ns"]} if buckets else {})}

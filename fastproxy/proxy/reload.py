@@ -38,6 +38,7 @@ class Running:
         self.model = None
         self.applied_at = 0.0       # Unix time
         self.reloads = {"ok": 0, "error": 0}
+        self.refused = None         # {"at": Unix time, "error": text} of the last configuration, if it was refused
         self.closed = False
         try:
             self.apply(model)
@@ -45,6 +46,11 @@ class Running:
         except BaseException:
             self.close()
             raise
+
+    def note(self, error=None):
+        """Counts a configuration that was taken, or refused for an error."""
+        self.reloads["error" if error else "ok"] += 1
+        self.refused = {"at": time.time(), "error": getattr(error, "strerror", None) or str(error)} if error else None
 
     @property
     def foreign(self):

@@ -1,12 +1,6 @@
 """A proxy as the admin and metrics code sees it, without a core: counters by hand."""
 
-import msgspec
-
-
-class Model(msgspec.Struct):
-    name: str = "m"
-    request_headers: dict = {}
-    tls: dict = {}
+from fastproxy.model import load_dict
 
 
 def histogram(*pairs):
@@ -21,7 +15,9 @@ def series(status=(0, 993, 0, 0, 7), connections=0):
 
 
 def endpoint(address="127.0.0.1:9080"):
-    return {"address": address, "in_flight": 1, "requests": 1000, "connects": 3, "connect_failures": 1, "pool_idle": 2, "conns": 3}
+    return {"address": address, "weight": 1, "in_flight": 1, "requests": 1000, "connects": 3, "connect_failures": 1, "pool_idle": 2, "conns": 3,
+            "ejected": False, "ejected_for_ns": None, "ejections": 0, "failures": 0, "ewma_us": 1500.0, "last_failure": None, "last_failure_ns": None,
+            "is_self": False, "is_loop": False, "connect_errors": [], "connected": 1}
 
 
 class Core:
@@ -54,13 +50,13 @@ class Running:
     def __init__(self, routes):
         self.core, self.series = Core(routes), Slots()
         self.listeners, self.addresses = {0: "web"}, {"web": "127.0.0.1:8080"}
-        self.reloads, self.applied_at, self.access_log = {"ok": 2, "error": 1}, 1.5, None
+        self.reloads, self.refused, self.applied_at, self.access_log = {"ok": 2, "error": 1}, None, 1.5, None
 
 
 class Proxy:
     def __init__(self, routes=1):
-        self.running, self.model = Running(routes), Model()
-        self.draining, self.started_at, self.services, self.snapshots = False, 1.0, {}, None
+        self.running, self.model = Running(routes), load_dict({"listeners": []})
+        self.draining, self.started_at, self.started_monotonic, self.services, self.snapshots = False, 1.0, 1.0, {}, None
 
     def alive(self):
         return self.running

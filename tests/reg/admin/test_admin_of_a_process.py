@@ -90,7 +90,7 @@ def test_unix_socket_is_the_owners_alone(shared):
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
 def test_only_post_changes_something(shared, method, path):
     reply = shared.admin(path, method)
-    assert (reply.status, reply.get(b"allow")) == (405, b"POST")
+    assert reply.status == 405 and b"POST" in reply.get(b"allow")
     assert shared.get().status == 200
 
 
@@ -153,7 +153,7 @@ def test_stat(proxy, origin):
     out = run("--admin", at)
     assert out.returncode == 0, out.stderr
     row = next(line.split() for line in out.stdout.splitlines() if line.startswith("all "))
-    assert row[:5] == ["all", "app", "web", "5", "100.00%"] and all(cell.endswith("ms") for cell in row[5:])
+    assert row[:5] == ["all", "app", "web", "5", "100.00%"] and float(row[5]) > 0 and all(cell.endswith("ms") for cell in row[6:])
     assert re.search(rf"^app +{re.escape(app.address)} +5 +0 ", out.stdout, re.M) and re.search("^bad_expect +1$", out.stdout, re.M)
     rows = json.loads(run("--admin", at, "-o", "json").stdout)["routes"]
     assert [(one["route"], one["requests"]) for one in rows if one["route"]] == [("all", 5)]
