@@ -9,7 +9,7 @@ VENV := $(CURDIR)/.venv
 PY := $(VENV)/bin/python
 CORE := $(wildcard fastproxy/_core.p* fastproxy/core/* fastproxy/core/*/*) setup.py
 BUILT := build/release/built
-GENERATORS := $(wildcard tools/gen_tables.py tools/gen_docs.py)
+GENERATORS := $(wildcard tools/gen_tables.py tools/gen_docs.py tools/gen_commands.py)
 
 .PHONY: help build run test quick wheel debug asan tsan fuzz soak bench docs check clean
 

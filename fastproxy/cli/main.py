@@ -9,9 +9,20 @@ import sys
 from fastproxy.version import VERSION
 
 # Verbs of the whole product that this version does not have: refused by name, so that nobody looks for a typing error.
-NOT_BUILT = ("agent", "apply", "certs", "check", "completion", "control", "convert", "dashboard", "delete", "describe", "dev", "diff", "edges",
-             "endpoints", "explain", "get", "history", "proxy", "redirect", "rollback", "rollouts", "routes", "state", "support",
-             "tap", "token", "top", "watch")
+NOT_BUILT = ("agent", "apply", "certs", "control", "convert", "dashboard", "delete", "describe", "dev", "diff", "edges", "explain", "get",
+             "history", "redirect", "rollback", "rollouts", "state", "support", "tap", "token", "top", "watch", "proxy list", "proxy diff")
+
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+def duration(text):
+    """Of an option: seconds. argparse takes the sentence of an ArgumentTypeError alone."""
+    from fastproxy.model.values import duration
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def layout(prog):
@@ -25,8 +36,8 @@ def parser():
     top.add_argument("--version", action="version", version=f"fastproxy {VERSION}")
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
 
-    def verb(name, about, example):
-        one = verbs.add_parser(name, help=about, description=about, epilog=f"example: {example}", allow_abbrev=False, formatter_class=layout)
+    def verb(name, about, example, among=verbs):
+        one = among.add_parser(name, help=about, description=about, epilog=f"example: {example}", allow_abbrev=False, formatter_class=layout)
         return one
 
     run = verb("run", "Run a proxy from a configuration file, or from what a snapshot source says.",
@@ -48,12 +59,47 @@ def parser():
     push.add_argument("-o", "--output", choices=("text", "json"), default="text")
 
     validate = verb("validate", "Say whether a configuration file is valid, with every error in it.", "fastproxy validate proxy.yaml")
-    validate.add_argument("file", metavar="FILE")
+    validate.add_argument("file", metavar="FILE", help="a configuration (YAML)")
     validate.add_argument("-o", "--output", choices=("text", "json"), default="text")
 
-    stat = verb("stat", "Show what a running proxy has done, by route and cluster.", "fastproxy stat --admin unix:/run/fastproxy.sock")
-    stat.add_argument("--admin", metavar="ADDRESS", help="the proxy's admin address (or the environment's FASTPROXY_ADMIN)")
-    stat.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    def asking(one, *outputs):
+        """Of a command that asks a running proxy."""
+        one.add_argument("--admin", metavar="ADDRESS", help="the proxy's admin address, unix:/path or ip:port (or the environment's FASTPROXY_ADMIN)")
+        one.add_argument("-o", "--output", choices=outputs, default=outputs[0])
+
+    stat = verb("stat", "Show what a running proxy has done, by route and cluster.", "fastproxy stat --window 5s")
+    stat.add_argument("--window", metavar="DURATION", type=duration, help="only what is done from now on, for so long; without it all since the start")
+    asking(stat, "table", "json")
+
+    routes = verb("routes", "Show the routes of a running proxy in the order in which they are tried, with their targets.", "fastproxy routes web")
+    routes.add_argument("listener", metavar="LISTENER", nargs="?", help="only of this one")
+    asking(routes, "table", "json")
+
+    endpoints = verb("endpoints", "Show every endpoint of a running proxy with its state, and the reason for it.", "fastproxy endpoints reviews-v1")
+    endpoints.add_argument("cluster", metavar="CLUSTER", nargs="?", help="only of this one")
+    asking(endpoints, "table", "json")
+
+    proxy = verb("proxy", "Look at one running proxy, and tell it what to do.", "fastproxy proxy config")
+    actions = proxy.add_subparsers(dest="action", metavar="ACTION", required=True)
+    config = verb("config", "Print the running configuration with every default, in the shape of the file; credentials are left out.",
+                  "fastproxy proxy config > running.yaml", actions)
+    asking(config, "yaml", "json")
+    drain = verb("drain", "Accept no more connections, and let what is open end.", "fastproxy proxy drain --wait 30s", actions)
+    drain.add_argument("--wait", metavar="DURATION", type=duration, help="for what is open to end; 1 if it has not by then")
+    asking(drain, "text", "json")
+    log = verb("log", "Show the log levels, or set one for a while.", "fastproxy proxy log snapshots debug --ttl 5m", actions)
+    log.add_argument("component", metavar="COMPONENT", nargs="?", help="only of this one; `all` is all of them")
+    log.add_argument("level", metavar="LEVEL", nargs="?", help="debug, info, warning or error")
+    log.add_argument("--ttl", metavar="DURATION", type=duration, help="until the level returns (default 10m)")
+    asking(log, "table", "json")
+
+    check = verb("check", "Look for what is wrong with a proxy, its machine and its configuration, and say how it is mended.",
+                 "fastproxy check, or fastproxy check -c proxy.yaml before it runs")
+    check.add_argument("-c", "--config", metavar="FILE", help="check this file, too; if no proxy answers at its `admin`, whether it could run")
+    asking(check, "table", "json")
+
+    completion = verb("completion", "Print a script that completes words of this command in a shell.", "fastproxy completion bash > /etc/bash_completion.d/fastproxy")
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"), help="which shell")
 
     version = verb("version", "Print the version.", "fastproxy version -v")
     version.add_argument("-v", "--verbose", action="store_true", help="with Python and the core's build")
@@ -63,8 +109,9 @@ def parser():
 
 def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
-    if argv and argv[0] in NOT_BUILT:
-        return usage(f"'{argv[0]}' is not built yet")
+    for words in argv[:1], argv[:2]:
+        if " ".join(words) in NOT_BUILT:
+            return usage(f"'{' '.join(words)}' is not built yet")
     options = parser().parse_args(argv)
     return globals()[options.verb](options)
 
@@ -82,7 +129,7 @@ def run(options):
     if not options.config:
         return usage("run needs -c FILE, or --snapshots unix:PATH --node NAME")
     if options.test:
-        return check(options.config, "text")
+        return judge(options.config, "text")
     from fastproxy.proxy.main import run
     return run(options.config)
 
@@ -120,17 +167,53 @@ def socket_path(address):
 
 
 def validate(options):
-    return check(options.file, options.output)
+    return judge(options.file, options.output)
 
 
-def check(path, output):
+def judge(path, output):
     from fastproxy.cli.validate import check
     return check(path, output)
 
 
 def stat(options):
     from fastproxy.cli.stat import stat
-    return stat(options.admin, options.output)
+    return stat(options.admin, options.output, options.window)
+
+
+def routes(options):
+    from fastproxy.cli.routes import routes
+    return routes(options.admin, options.listener, options.output)
+
+
+def endpoints(options):
+    from fastproxy.cli.endpoints import endpoints
+    return endpoints(options.admin, options.cluster, options.output)
+
+
+def proxy(options):
+    from fastproxy.cli import proxy
+    if options.action == "config":
+        return proxy.config(options.admin, options.output)
+    if options.action == "drain":
+        return proxy.drain(options.admin, options.wait, options.output)
+    component, level = options.component, options.level
+    if level is None and component in LEVELS:
+        component, level = None, component
+    if level is not None and level not in LEVELS:
+        return usage(f"`{level}` is no level: {', '.join(LEVELS)}")
+    if options.ttl is not None and (level is None or not 1 <= options.ttl <= 999_999):
+        return usage("--ttl goes with a level, and is 1s at least")
+    return proxy.log(options.admin, component, level, options.ttl, options.output)
+
+
+def check(options):
+    from fastproxy.cli.check import check
+    return check(options.admin, options.config, options.output)
+
+
+def completion(options):
+    from fastproxy.cli.completion import completion
+    return completion(options.shell, parser())
 
 
 def version(options):

@@ -1,5 +1,6 @@
 """The command: exit codes, what is refused by name, and what it must not import."""
 
+import argparse
 import asyncio
 import json
 import os
@@ -10,7 +11,7 @@ import threading
 import pytest
 from stand_in import Proxy
 
-from fastproxy.cli.main import NOT_BUILT, main
+from fastproxy.cli.main import NOT_BUILT, main, parser
 from fastproxy.cli.stat import stat
 from fastproxy.proxy.admin import Admin
 from fastproxy.version import VERSION
@@ -28,18 +29,26 @@ def test_version():
 
 @pytest.mark.parametrize("verb", NOT_BUILT)
 def test_what_is_not_built_is_refused_by_name(verb, capsys):
-    assert main([verb]) == 2
+    assert main(verb.split()) == 2
     assert f"'{verb}' is not built yet" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["version", "--help"]])
+def paths(one, path=()):
+    """Of every command there is."""
+    yield path
+    for action in one._actions:
+        for name, sub in action.choices.items() if isinstance(action, argparse._SubParsersAction) else ():
+            yield from paths(sub, (*path, name))
+
+
+@pytest.mark.parametrize("argv", [[*path, "--help"] for path in paths(parser())], ids=" ".join)
 def test_help_has_an_example(argv, capsys):
     with pytest.raises(SystemExit) as end:
         main(argv)
     assert end.value.code == 0 and "example: fastproxy" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("argv", [[], ["no-such-verb"], ["version", "--verb"]])
+@pytest.mark.parametrize("argv", [[], ["no-such-verb"], ["version", "--verb"], ["proxy"], ["stat", "--window", "5"], ["completion", "tcsh"]])
 def test_usage_errors(argv):
     with pytest.raises(SystemExit) as end:
         main(argv)
@@ -76,7 +85,7 @@ def test_stat_without_an_answer(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     for name in ("fastproxy-a.sock", "fastproxy-b.sock"):
         (tmp_path / name).touch()
-    assert stat(None, "table") == 2
+    assert stat(None, "table") == stat("localhost", "table") == 2
     assert "fastproxy-a.sock" in capsys.readouterr().err
 
 
