@@ -1,5 +1,6 @@
 """What `fastproxy check` learns by itself: of the machine, and by connecting or binding to addresses."""
 
+import errno
 import os
 import resource
 import select
@@ -60,7 +61,8 @@ def dial(addresses):
             address, sock = waiting.pop(fd)
             poll.unregister(fd)
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            found[address] = os.strerror(code) if code else None
+            # Reset: it did stand, and was closed at once, as a tcp listener does that has no endpoint.
+            found[address] = os.strerror(code) if code not in (0, errno.ECONNRESET) else None
             sock.close()
     for address, sock in waiting.values():
         found[address] = f"no answer within {DIAL_S:g} s"
