@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Union
 
 from msgspec import Struct
 
@@ -36,6 +37,7 @@ class Format(Struct, frozen=True, kw_only=True):
     steps: list
     request: list
     response: list
+    source: Union[str, dict]    # what it was made of
 
 
 class Builder:
@@ -94,7 +96,7 @@ class Builder:
     def literal(self, text, style):
         self.text(json.dumps(text, ensure_ascii=False)[1:-1] if style == JSON_INNER else text)
 
-    def done(self):
+    def done(self, source):
         base = {"pseudo": 0, "request": len(PSEUDO), "response": len(PSEUDO) + len(self.fields["request"])}
         steps = []
         for op, style, field, other, most, text in self.steps:
@@ -104,14 +106,14 @@ class Builder:
                 steps[-1] = (*steps[-1][:5], steps[-1][5] + text)
             else:
                 steps.append((op, style, field, other, most, text))
-        return Format(steps=steps, request=self.fields["request"], response=self.fields["response"])
+        return Format(steps=steps, request=self.fields["request"], response=self.fields["response"], source=source)
 
 
 def text_format(text):
     """Raises ValueError with what is wrong."""
     builder = Builder()
     builder.format(text, PLAIN)
-    return builder.done()
+    return builder.done(text)
 
 
 def json_format(fields):
@@ -128,4 +130,4 @@ def json_format(fields):
             builder.text('"')
         before = ","
     builder.text("}\n" if fields else "{}\n")
-    return builder.done()
+    return builder.done(fields)

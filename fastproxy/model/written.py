@@ -5,7 +5,7 @@ By the table of options, as the walk reads it. `redact` takes credentials out of
 
 import re
 
-from fastproxy.model import config
+from fastproxy.model import config, logformat
 from fastproxy.model.check import DEFAULT_OF, HTTP_ONLY
 from fastproxy.model.values import UNIT_BYTES, UNIT_NS
 from fastproxy.tables.options import BALANCERS, SECTIONS
@@ -27,7 +27,7 @@ def section(name, value):
     out = {}
     for key, option in SECTIONS[name].options.items():
         found = getattr(value, key, None)
-        if option.built and (found is not None and found != {} or option.type[0] in OFF_IS_NONE):
+        if option.built and type(found) is not logformat.Format and (found is not None and found != {} or option.type[0] in OFF_IS_NONE):
             out[key] = write(option.type, found)
     return SPECIAL[name](value, out) if name in SPECIAL else out
 
@@ -76,6 +76,10 @@ def listener(one, out):
     return out
 
 
+def access_log(one, out):
+    return {**out, "json" if type(one.format.source) is dict else "format": one.format.source}
+
+
 def unnamed(one, out):
     """A name that only its place or its host gives it cannot be written, and need not."""
     if "[" in one.name:
@@ -93,7 +97,7 @@ def route(one, out):
     return out
 
 
-SPECIAL = {"listener": listener, "virtual_host": unnamed, "route": route}
+SPECIAL = {"access_log": access_log, "listener": listener, "virtual_host": unnamed, "route": route}
 
 
 def redact(value, secret=False):

@@ -41,7 +41,10 @@ listeners:
       - {name: named, match: {host: "*"}, split: [{cluster: a, weight: 2}]}
       - {match: {host: {suffix: .org, invert: true}, path: {contains: a}}, cluster: b}
   - {name: raw, bind: "unix:/tmp/x", protocol: tcp, cluster: a, timeouts: {idle: 5m}}
-  - {name: short, bind: "127.0.0.1:0", cluster: a}
+  - {name: short, bind: "127.0.0.1:0", cluster: a, access_log: {path: /dev/stdout}}
+  - {name: logged, bind: "127.0.0.1:0", cluster: a, access_log: {path: /tmp/a.log, format: "%REQ(:PATH)% 100%% %START_TIME(%F)%\n"}}
+  - {name: json, bind: "127.0.0.1:0", cluster: a, access_log: {path: /tmp/a.log, json: true}}
+  - {name: keys, bind: "127.0.0.1:0", protocol: tcp, cluster: a, access_log: {path: /tmp/a.log, json: {a: "%BYTES_SENT%", b: x}}}
 clusters:
   - {name: a, endpoints: ["127.0.0.1:80", {address: "unix:/q", weight: 3, zone: "", labels: {version: v1}}], outlier: false, retry_budget: false, balance: {name: mine}}
   - {name: b, endpoints: [], outlier: {max_ejection_percent: 10}, limits: {requests: 7}}
