@@ -37,14 +37,19 @@ cdef uint32_t pick_least_request(balance_call_t *call) noexcept nogil:
     return b
 
 
-cdef double ewma_load(lb_endpoint_t *ep, uint64_t now_ns) noexcept nogil:
+cdef inline double ewma_now(lb_endpoint_t *ep, uint64_t now_ns) noexcept nogil:
+    """Microseconds."""
     cdef double ewma = fp_load32(&ep.ewma_us)
     cdef uint64_t at = fp_load(&ep.ewma_at_ns)
     if at == 0:
         ewma = EWMA_DEFAULT_NS / 1000
     elif now_ns > at:
         ewma *= exp(-(<double>(now_ns - at)) / EWMA_DECAY_NS)     # what was slow is tried again by and by
-    return (ewma + 1) * (fp_atomic_load32(&ep.in_flight) + 1)
+    return ewma
+
+
+cdef inline double ewma_load(lb_endpoint_t *ep, uint64_t now_ns) noexcept nogil:
+    return (ewma_now(ep, now_ns) + 1) * (fp_atomic_load32(&ep.in_flight) + 1)
 
 
 cdef uint32_t pick_ewma(balance_call_t *call) noexcept nogil:

@@ -599,7 +599,8 @@ cdef class Core:
         cdef endpoint_t *ep
         cdef epool_t *pool
         cdef hist_t *connects
-        cdef uint32_t i, k
+        cdef uint32_t i, k, code
+        cdef uint64_t until, seen, failed, now = fp_clock_ns()
         cdef cluster_t *cluster
         if self.current == NULL:
             return
@@ -619,9 +620,20 @@ cdef class Core:
                 row["ejections"] += fp_load(&cluster.share.works[i].ejections)
             for i in range(cluster.n):
                 ep = cluster.endpoints[i]
+                until = fp_load(&ep.out_until) if cluster.out_after else 0
+                seen = fp_load(&ep.shared.ewma_at_ns) if cluster.uses_ewma else 0
+                failed = fp_load(&ep.last_failure_ns)
+                code = fp_load32(&ep.last_failure)
                 one = {"address": ep.text[:ep.text_len].decode(), "weight": cluster.weights[i],
-                       "in_flight": fp_atomic_load32(&ep.shared.in_flight), "ejected": fp_load(&ep.out_until) != 0, "requests": 0,
-                       "connects": 0, "connect_failures": 0, "pool_idle": 0, "conns": 0, "received_bytes": 0, "sent_bytes": 0}
+                       "in_flight": fp_atomic_load32(&ep.shared.in_flight), "ejected": until != 0, "requests": 0,
+                       "connects": 0, "connect_failures": 0, "pool_idle": 0, "conns": 0, "received_bytes": 0, "sent_bytes": 0,
+                       # Times from now on, or since then: the clock is the workers' own.
+                       "ejected_for_ns": (until - now if until > now else 0) if until else None, "ejections": fp_load32(&ep.n_outs),
+                       "failures": fp_atomic_load32(&ep.failures), "ewma_us": ewma_now(&ep.shared, now) if seen else None,
+                       "last_failure": None if failed == 0 else error_name(code).decode() if code < E_COUNT else str(code),
+                       "last_failure_ns": (now - failed if now > failed else 0) if failed else None,
+                       "is_self": fp_atomic_load32(&ep.is_self) != 0, "is_loop": fp_atomic_load32(&ep.is_loop) != 0,
+                       "connect_errors": [], "connected": 0}
                 for j in range(ep.n_pools):
                     pool = &ep.pools[<uint32_t>j]
                     one["requests"] += fp_load(&pool.requests)
@@ -634,6 +646,12 @@ cdef class Core:
                     connects = <hist_t *>fp_ptr_load(<void **>&pool.connect)
                     if connects != NULL:
                         add_histogram(row["connect"], connects)
+                    # How the last connect of each worker went.
+                    code = fp_load8(&pool.last_error)
+                    if code:
+                        one["connect_errors"].append(error_name(code).decode())
+                    elif connects != NULL:
+                        one["connected"] += 1
                 row["endpoints"].append(one)
                 for name in ("requests", "received_bytes", "sent_bytes"):
                     row[name] += one[name]

@@ -123,7 +123,7 @@ cdef void up_connected(conn_t *c) noexcept nogil:
     cdef epool_t *pool = &c.endpoint.pools[w.index]
     c.deadline = 0
     c.state = C_BUSY
-    pool.last_error = 0
+    fp_store8(&pool.last_error, 0)
     if pool.connect == NULL:
         fp_ptr_store(<void **>&pool.connect, calloc(1, sizeof(hist_t)))
     if pool.connect != NULL:
@@ -188,7 +188,7 @@ cdef void up_failed(conn_t *c, uint32_t cause) noexcept nogil:
         cause = E_OVERLOAD
     if dialled:
         fp_count(&pool.connect_failures, 1)
-        pool.last_error = cause
+        fp_store8(&pool.last_error, cause)
     c.stream = NULL
     s.up = NULL
     s.up_broken = False

@@ -146,7 +146,7 @@ cdef void endpoint_good(stream_t *s) noexcept nogil:
     """The trial of an ejected endpoint went well."""
     cdef endpoint_t *ep = s.endpoint
     s.trial = False
-    ep.n_outs = 0
+    fp_store32(&ep.n_outs, 0)
     fp_store(&ep.out_until, 0)
     fp_atomic_add32(&ep.share.n_out, -1)
     fp_release32(&ep.trial)
@@ -170,7 +170,7 @@ cdef void endpoint_bad(stream_t *s) noexcept nogil:
     wait = cluster.out_max_ns
     if ep.n_outs < 32 and cluster.out_base_ns << ep.n_outs < wait:
         wait = cluster.out_base_ns << ep.n_outs
-    ep.n_outs += 1
+    fp_store32(&ep.n_outs, ep.n_outs + 1)
     wait += next_random(s.w) % (wait // 2 + 1)
     fp_atomic_store32(&ep.failures, 0)
     fp_store(&ep.out_until, s.w.now + wait)
@@ -194,6 +194,8 @@ cdef void endpoint_judge(stream_t *s, uint32_t cause) noexcept nogil:
     elif cause == E_REQUEST_TIMEOUT:
         failed = s.state < S_RESPOND       # later it may be the client that takes its time (Envoy)
     if failed:
+        fp_store32(&s.endpoint.last_failure, cause if cause else s.status)
+        fp_store(&s.endpoint.last_failure_ns, s.w.now)
         endpoint_bad(s)
     elif s.trial:
         if s.first_ns == 0 and not (s.tcp and s.sent_ns):

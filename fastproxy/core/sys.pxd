@@ -22,6 +22,8 @@ cdef extern from "native.h" nogil:
     uint32_t fp_load32(const uint32_t *)
     void fp_store(uint64_t *, uint64_t)
     void fp_store32(uint32_t *, uint32_t)
+    uint8_t fp_load8(const uint8_t *)
+    void fp_store8(uint8_t *, uint8_t)
     int32_t fp_atomic_add32(int32_t *, int32_t)
     int32_t fp_atomic_load32(const int32_t *)
     void fp_atomic_store32(int32_t *, int32_t)

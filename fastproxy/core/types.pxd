@@ -150,6 +150,8 @@ cdef struct endpoint_t:            # process-wide, outlives plans; the registry 
     int32_t trial                  # 1 while one stream tries an ejected endpoint (atomic)
     uint32_t n_outs                # ejections in a row
     uint64_t out_until             # ns; 0: not ejected (atomic)
+    uint32_t last_failure          # of an attempt: error_code, or the status 502 to 504 (atomic, as the next)
+    uint64_t last_failure_ns       # when; 0: never
     cshare_t *share
     int32_t refs                   # of cluster parts; the policy thread's
     int32_t gone                   # the present plan does not name it: its conns are not pooled (atomic)
