@@ -212,6 +212,7 @@ cdef class Core:
             self.free_plan(plan)
             raise
         self.c.generation += 1
+        self.c.n_plans += 1
         self.current = plan
 
     cdef void mark_gone(self, plan_t *plan, int32_t gone) noexcept:
@@ -312,6 +313,12 @@ cdef class Core:
                 self.drop_part(&plan.listeners[i].part)
         free(plan.gone)
         free(plan)
+
+    def held_plans(self):
+        """How many roots there are that some worker still holds, or that are not freed yet."""
+        self.check()
+        self.reap()
+        return self.c.n_plans
 
     def open_log(self):
         """Gives each worker a ring for access records. -> the descriptor that is readable when there are some after wait_log."""
@@ -669,6 +676,7 @@ cdef class Core:
         while plan != NULL:
             next = plan.next
             self.free_plan(plan)
+            self.c.n_plans -= 1
             plan = next
         while part != NULL:
             other = part.next

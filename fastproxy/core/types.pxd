@@ -500,6 +500,7 @@ cdef struct core_t:
     uint32_t n_workers
     worker_t **workers
     pthread_mutex_t lock
+    uint32_t n_plans               # roots that are not freed yet
     plan_t *retired                # for the policy thread to free
     part_t *retired_parts
     ring_t **rings                 # the workers', which they outlive, so that the last records can be read
