@@ -1,4 +1,4 @@
-"""python -m bench run | bars | compare | log | instructions"""
+"""python -m bench run | bars | compare | log | reload | instructions"""
 import argparse
 import json
 import os
@@ -41,6 +41,11 @@ def command_log(a):
     return accesslog.main(a.rounds)
 
 
+def command_reload(a):
+    from . import reload
+    return reload.main(a.windows)
+
+
 def command_instructions(a):
     from . import instructions
     return instructions.main(a)
@@ -67,6 +72,9 @@ def main():
     v = verbs.add_parser("log", help="what the access log costs a worker, and the policy thread")
     v.add_argument("--rounds", type=int, default=6, metavar="N")
     v.set_defaults(act=command_log)
+    v = verbs.add_parser("reload", help="what a reload does to the requests meanwhile")
+    v.add_argument("--windows", type=int, default=9, metavar="N")
+    v.set_defaults(act=command_reload)
     v = verbs.add_parser("instructions", help="user instructions per request, with callgrind",
                          epilog="example: python -m bench instructions --check")
     v.add_argument("--check", action="store_true", help="exit 1 when a figure is more than 3 %% above bench/instructions.json")
