@@ -38,7 +38,7 @@ clusters:
 - Keys that are unknown, or repeated in one map, are errors. So are merge keys (`<<`). Anchors and aliases work, within bounds.
 - Quote what begins with `*`, `@`, `%`, `` ` `` or `[`: `"*.example.com"`, `"[::1]:8080"`.
 - **Durations**: `250ms`, `5s`, `1h`, `1h30m`, `0.5s`; units `h`, `m`, `s`, `ms`, `us`. **Sizes**: `512B`, `64KiB`, `1MiB`, `1GiB`; without a unit, bytes.
-- **Addresses**: `ip:port`, `"[v6]:port"`, `unix:/path`; IP addresses, no names yet. A relative path is relative to the file, and has at most 107 bytes once it is absolute.
+- **Addresses**: `ip:port`, `"[v6]:port"`, `unix:/path`; IP addresses, no names (endpoints can be [found](#discovery) by name). A relative path is relative to the file, and has at most 107 bytes once it is absolute.
 - **Names** have 1 to 255 printable ASCII characters, without blanks, quotes, backslash and square brackets.
 - A program may give the same as a dict: `Proxy.from_config({...})`.
 
@@ -77,7 +77,8 @@ def type_text(kind):
         "regex": lambda: "regular expression", "matcher": lambda: link("matcher"), "field": lambda: "field name", "field_value": lambda: "text", "field_values": lambda: "text, or list of texts",
         "workers": lambda: f"number, {rest[0]} to {rest[1]}; `auto`", "log_path": lambda: "path of a file", "log_format": lambda: "text", "log_json": lambda: "`true`, `false`, or a map, key → text",
         "switch": lambda: f"`true`, `false` or {link(rest[0])}", "via": lambda: "`true`, `false` or a word", "balance": lambda: "balancer; `{name: NAME}`",
-        "endpoints": lambda: "list of " + link("endpoint"), "endpoint": lambda: link("endpoint"), "filter": lambda: "name; `{name: NAME}`", "ref": lambda: f"name of a {link(rest[0])}",
+        "endpoints": lambda: "list of " + link("endpoint") + ", or " + link("discovery"), "endpoint": lambda: link("endpoint"), "file": lambda: "path of a file", "dns_name": lambda: "name of a host", "resolver": lambda: "address",
+        "filter": lambda: "name; `{name: NAME}`", "ref": lambda: f"name of a {link(rest[0])}",
         "section": lambda: link(rest[0]), "list": lambda: "list of " + type_text(rest[0]), "map": lambda: f"map, {rest[0]} → {type_text(rest[1])}",
     }[name]()
 
@@ -106,7 +107,7 @@ def markdown():
         later = [f"`{key}` ({one.help.rstrip('.')})" for key, one in section.options.items() if not one.built]
         later += [f"`{key}: {value}`" for key, one in section.options.items() if one.type[0] == "enum" for value in one.type[2]]
         if name == "cluster":
-            later += ["`endpoints: {dns: ...}`", "`endpoints: {file: ...}`"] + [f"`balance: {one}`" for one in module.NOT_BUILT_BALANCERS]
+            later += [f"`balance: {one}`" for one in module.NOT_BUILT_BALANCERS]
         if later:
             out += ["", "Not built yet, and refused by name: " + "; ".join(later) + "."]
         if name == "cluster":
@@ -138,7 +139,8 @@ def schema_of(module, kind):
         "workers": lambda: {"anyOf": [{"type": "integer", "minimum": rest[0], "maximum": rest[1]}, {"const": "auto"}]}, "log_path": lambda: {"type": "string"}, "log_format": lambda: {"type": "string"},
         "log_json": lambda: {"anyOf": [{"type": "boolean"}, {"type": "object", "additionalProperties": TEXT}]}, "switch": lambda: {"anyOf": [{"type": "boolean"}, ref(rest[0])]}, "via": lambda: {"type": ["boolean", "string"]},
         "balance": lambda: {"anyOf": [{"enum": list(module.BALANCERS)}, NAMED]}, "endpoint": lambda: {"anyOf": [ADDRESS, ref("endpoint")]}, "filter": lambda: {"anyOf": [{"type": "string"}, NAMED]},
-        "endpoints": lambda: {"type": "array", "items": schema_of(module, ("endpoint",))}, "ref": lambda: {"type": ["string", "integer"]}, "section": lambda: ref(rest[0]),
+        "endpoints": lambda: {"anyOf": [{"type": "array", "items": schema_of(module, ("endpoint",))}, ref("discovery")]}, "file": lambda: {"type": "string"},
+        "dns_name": lambda: {"type": "string"}, "resolver": lambda: ADDRESS, "ref": lambda: {"type": ["string", "integer"]}, "section": lambda: ref(rest[0]),
         "list": lambda: {"type": "array", "items": schema_of(module, rest[0]), **({"minItems": rest[1]} if rest[1] else {})},
         "map": lambda: {"type": "object", "additionalProperties": schema_of(module, rest[1])},
     }[name]()

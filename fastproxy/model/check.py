@@ -8,6 +8,7 @@ from fastproxy.model import config, logformat
 from fastproxy.model.walk import BAD, DEFAULT_OF, Walk, clip, rendered
 
 MAX_LISTENERS = 500             # the core has 1024 places, and a reload needs old and new at once
+MAX_FALLBACKS = 4               # in a row; the core keeps a place for the counters of each
 HTTP_ONLY = ("routes", "virtual_hosts", "limits", "x_forwarded", "request_id", "via", "filters")
 TARGETS = ("cluster", "split", "redirect", "direct_response")
 DEFAULT_ROUTE = {key: value for key, value in DEFAULT_OF["route"].items() if key != "cluster"}
@@ -154,15 +155,38 @@ class Checker(Walk):
             else:
                 seen[name] = path
 
+    def finish_discovery(self, parts, path):
+        given = [one for one in ("dns", "file") if parts[one] is not None]
+        if len(given) != 1:
+            if self.strange("discovery", parts):
+                return BAD
+            return self.fault(path, "conflict" if given else "missing", "endpoints are a list, or are found by one of dns, file")
+        if BAD in parts.values():
+            return BAD
+        return parts["dns"] or config.EndpointFile(path=parts["file"])
+
+    def finish_dns(self, parts, path):
+        if type(parts["resolvers"]) is list:
+            parts["resolvers"] = tuple(parts["resolvers"])
+        return self.made(config.Dns, parts)
+
     def finish_cluster(self, parts, path):
-        self.repeated_endpoints(parts, path)
+        self.found_or_given(parts, path)
         return self.made(config.Cluster, parts)
 
-    def repeated_endpoints(self, parts, path):
+    def found_or_given(self, parts, path):
+        """What was read as `endpoints` -> `endpoints` and `discovery`."""
+        given, parts["discovery"] = parts["endpoints"], None
+        if type(given) is list:
+            self.repeated_endpoints(given, path + ("endpoints",))
+        elif given is not BAD:
+            parts["endpoints"], parts["discovery"] = [], given
+
+    def repeated_endpoints(self, found, path):
         seen = {}
-        for i, one in rows(parts["endpoints"]):
+        for i, one in rows(found):
             if one.address in seen:
-                self.fault(path + ("endpoints", i), "duplicate", f"the endpoint {one.address} is repeated; give it a weight")
+                self.fault(path + (i,), "duplicate", f"the endpoint {one.address} is repeated; give it a weight")
             seen[one.address] = i
 
     def read_any(self, kind, value, path):
@@ -192,9 +216,33 @@ def check(value, base=None):
     for path, name in checker.references:
         if name not in names["cluster"]:
             checker.fault(path, "unknown_cluster", f"there is no cluster `{clip(name)}`" + checker.did_you_mean(name, names["cluster"]))
+    fallbacks(checker, [(("clusters", i), one) for i, one in rows(parts["clusters"])])
     binds = [(("listeners", i, "bind"), one.bind) for i, one in rows(parts["listeners"])]
     unique_binds(checker, binds + [((key,), parts[key]) for key in ("admin", "metrics") if parts[key] not in (None, BAD)])
     return (checker.made(config.Config, parts) if not checker.faults else BAD), checker.faults
+
+
+def check_endpoints(value, base=None):
+    """-> ([Endpoint] or BAD, faults), of a file that has a list of them and nothing else."""
+    checker = Checker(base)
+    found = checker.read(("list", ("endpoint",), 0), value, ())
+    checker.repeated_endpoints(found, ())
+    return (found if not checker.faults else BAD), checker.faults
+
+
+def fallbacks(checker, clusters):
+    """Every chain of fallbacks ends, and is not too long. `clusters`: [(path, cluster)] of all that are good."""
+    after = {one.name: one.fallback for _, one in clusters if one.fallback is not None}
+    for path, one in clusters if after else ():
+        chain = [one.name]
+        while chain[-1] in after:
+            chain.append(after[chain[-1]])
+            if chain[-1] in chain[:-1]:
+                checker.fault(path + ("fallback",), "conflict", f"the fallbacks go round: {', '.join(chain)}")
+                break
+            if len(chain) > MAX_FALLBACKS + 1:
+                checker.fault(path + ("fallback",), "range", f"more than {MAX_FALLBACKS} fallbacks in a row: {', '.join(chain)}")
+                break
 
 
 def unique_binds(checker, binds):

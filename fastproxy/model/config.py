@@ -4,7 +4,7 @@ Names and meanings are those of the options (tables/options.py), which also has 
 addresses are `ip:port`, `[v6]:port` or `unix:/absolute/path` in canonical form. Nothing here is ever changed once made.
 """
 
-from typing import Dict, List, Optional, Union
+from typing import Dict, List, Optional, Tuple, Union
 
 from msgspec import Struct
 
@@ -117,6 +117,16 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     labels: Dict[str, str]
 
 
+class Dns(Struct, frozen=True, kw_only=True, tag_field="source", tag="dns"):
+    name: str                                   # lower case; with its dot at the end, if it was given one
+    port: int
+    resolvers: Optional[Tuple[str, ...]]        # None: those of the system
+
+
+class EndpointFile(Struct, frozen=True, kw_only=True, tag_field="source", tag="file"):
+    path: str
+
+
 class ClusterLimits(Struct, frozen=True, kw_only=True):
     connections: int
     pending: int
@@ -144,7 +154,9 @@ class Cluster(Struct, frozen=True, kw_only=True):
     limits: ClusterLimits
     retry_budget: Optional[RetryBudget]         # None: off
     outlier: Optional[Outlier]                  # None: off
-    endpoints: List[Endpoint]
+    endpoints: List[Endpoint]                   # with `discovery`: what was found, at first nothing
+    discovery: Union[Dns, EndpointFile, None]
+    fallback: Optional[str]
 
 
 class Config(Struct, frozen=True, kw_only=True):

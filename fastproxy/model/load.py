@@ -5,7 +5,7 @@ import os
 from contextlib import contextmanager
 
 from fastproxy.model import yaml
-from fastproxy.model.check import BAD, check, rendered
+from fastproxy.model.check import BAD, check, check_endpoints, rendered
 from fastproxy.model.errors import ConfigError, Error
 
 
@@ -26,6 +26,15 @@ def load(path=None, *, text=None, base=None):
 
     With `text` (str or bytes) nothing is read, and `path` is only how messages call it. Relative paths in it are relative to
     `base`, by default the directory of `path`; with neither they stay as they are."""
+    return read(check, path, text, base)
+
+
+def load_endpoints(path, text=None):
+    """The same of a file that has a list of endpoints -> [Endpoint]."""
+    return read(check_endpoints, path, text, None)
+
+
+def read(check, path, text, base):
     file = "" if path is None else os.fspath(path)
     if base is None and path is not None:
         base = os.path.dirname(os.path.abspath(file))

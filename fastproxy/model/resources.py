@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from fastproxy.model import config, values
-from fastproxy.model.check import MAX_LISTENERS, Checker, unique_binds
+from fastproxy.model.check import MAX_LISTENERS, Checker, fallbacks, unique_binds
 from fastproxy.model.load import without_gc
 from fastproxy.model.walk import BAD, DEFAULT_OF, clip
 
@@ -32,6 +32,7 @@ class RouteTable(Struct, frozen=True, kw_only=True):
 
 class Endpoints(Struct, frozen=True, kw_only=True):
     endpoints: List[config.Endpoint]
+    discovery: Union[config.Dns, config.EndpointFile, None]
 
 
 class Secret(Struct, frozen=True, kw_only=True):
@@ -122,6 +123,12 @@ class ResourceChecker(Checker):
             return self.fault(path, "value", "the path of a socket is absolute in a snapshot")
         return found
 
+    def read_file(self, kind, value, path):
+        found = super().read_file(kind, value, path)
+        if found is not BAD and not found.startswith("/"):
+            return self.fault(path, "value", "the path of a file is absolute in a snapshot")
+        return found
+
     def finish_route_table(self, parts, path):
         listed = [one for one in ("routes", "virtual_hosts") if parts[one] is not None]
         if len(listed) != 1:
@@ -132,7 +139,7 @@ class ResourceChecker(Checker):
         return self.made(RouteTable, parts)
 
     def finish_endpoints(self, parts, path):
-        self.repeated_endpoints(parts, path)
+        self.found_or_given(parts, path)
         return self.made(Endpoints, parts)
 
     def finish_secret(self, parts, path):
@@ -211,10 +218,14 @@ class Resources:
             one = entries["cluster"].get(name)
             if one is None:
                 out.clusters.pop(name, None)
-            elif one is self.entries["cluster"].get(name) and (not one.needs or entries["endpoints"][name] is self.entries["endpoints"].get(name)):
+                continue
+            apart = entries["endpoints"][name] if ("endpoints", name) in one.needs else None
+            if one is self.entries["cluster"].get(name) and (apart is None or apart is self.entries["endpoints"].get(name)):
                 out.clusters[name] = self.clusters[name]
+            elif apart is not None:
+                out.clusters[name] = replace(one.made, endpoints=apart.made.endpoints, discovery=apart.made.discovery)
             else:
-                out.clusters[name] = replace(one.made, endpoints=entries["endpoints"][name].made.endpoints) if one.needs else one.made
+                out.clusters[name] = one.made
         tables = entries["route_table"]
         for name, one in entries["listener"].items():
             routes = one.made.routes
@@ -269,6 +280,8 @@ def across(checker, entries, fresh):
         bound = MAX_LISTENERS if kind == "listener" else MAX_KIND
         if len(named) > bound:
             checker.fault(("resources", kind), "range", f"more than {bound} resources of this kind")
+    if any(type(one.made) is config.Cluster and one.made.fallback is not None for one in fresh):
+        fallbacks(checker, [(("resources", "cluster", name), one.made) for name, one in entries["cluster"].items() if one.made is not BAD])
     binds = [(("resources", "listener", name, "bind"), one.made.bind) for name, one in entries["listener"].items() if one.made is not BAD]
     settings = entries["settings"].get(SETTINGS)
     for key in ("admin", "metrics") if settings and settings.made is not BAD else ():

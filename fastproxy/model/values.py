@@ -86,8 +86,8 @@ def address(text, base=None, lowest_port=1):
     except (OSError, UnicodeError):
         if re.fullmatch(r"[0-9.]+", ip):
             raise ValueError(f"`{ip}` is not an IPv4 address") from None
-        raise ValueError(f"`{ip}` is a name, and looking up names (DNS) is not built yet; write an IP address"
-                         + (", 127.0.0.1 or \"[::1]\"" if ip == "localhost" else "")) from None
+        raise ValueError(f"`{ip}` is a name; write an IP address" + (", 127.0.0.1 or \"[::1]\"" if ip == "localhost" else "")
+                         + (f", or endpoints: {{dns: {{name: {ip}, port: {number}}}}}" if lowest_port else "")) from None
     return f"{ip}:{number}"
 
 
@@ -103,6 +103,27 @@ def unix_path(path, base):
     if len(os.fsencode(path)) > UNIX_LONGEST:
         raise ValueError(f"the path `{path}` has {len(os.fsencode(path))} bytes; a Unix socket's has at most {UNIX_LONGEST}")
     return path
+
+
+def resolver(text):
+    if text.startswith("unix:"):
+        raise ValueError("a DNS server is asked over UDP and TCP: ip:port")
+    try:
+        return address(text)
+    except ValueError as error:
+        raise ValueError(str(error).partition(", or endpoints:")[0]) from None
+
+
+def file_path(text, base=None):
+    if not text or not text.isprintable() or len(os.fsencode(text)) > 4095:
+        raise ValueError("the path of a file has 1 to 4095 bytes and printable characters only")
+    return text if base is None else os.path.normpath(os.path.join(base, text))
+
+
+def dns_name(text):
+    if text.startswith("[") or re.fullmatch(r"[0-9.]+", text):
+        raise ValueError("an IP address needs no look-up: write it in a list")
+    return host(text) + ("." if text.endswith(".") else "")
 
 
 def name(text):

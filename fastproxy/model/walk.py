@@ -133,16 +133,15 @@ class Walk:
         inner = kind[1]
         read = self.readers[inner[0]]
         out = [read(inner, one, path + (i,)) for i, one in enumerate(value)]
-        if inner[0] in ("token", "method", "field", "host_pattern", "filter"):
+        if inner[0] in ("token", "method", "field", "host_pattern", "filter", "resolver"):
             self.repeated(out, path)
         # A list of sections is kept with its gaps, so that what crosses it is still checked for the rest.
         return BAD if BAD in out and inner[0] not in ("section", "endpoint") else out
 
     def read_endpoints(self, kind, value, path):
+        """A list of Endpoint, or a Dns or EndpointFile."""
         if type(value) is dict:
-            if "dns" in value or "file" in value:
-                return self.fault(path, "not_built", f"`endpoints: {{{'dns' if 'dns' in value else 'file'}}}` is not built yet")
-            return self.expected(path, "a list of addresses", value)
+            return self.read_section(("section", "discovery"), value, path)
         return self.read_list(("list", ("endpoint",), 0), value, path)
 
     def repeated(self, found, path):
@@ -295,6 +294,15 @@ class Walk:
         if type(value) is list and any(isinstance(one, str) and ":" in one for one in value):
             return self.fault(path, "type", f"an IPv6 address must be quoted, with its port: \"[{clip(value[0])}]:8080\"")
         return self.parsed(values.address, "an address such as 127.0.0.1:8080", value, path, self.base, lowest_port)
+
+    def read_resolver(self, kind, value, path):
+        return self.parsed(values.resolver, "an address such as 127.0.0.1:53", value, path)
+
+    def read_file(self, kind, value, path):
+        return self.parsed(values.file_path, "the path of a file", value, path, self.base)
+
+    def read_dns_name(self, kind, value, path):
+        return self.parsed(values.dns_name, "a name", value, path)
 
     def read_host(self, kind, value, path):
         if kind[1] == "match":

@@ -9,7 +9,8 @@ SECTIONS: section -> Section(about, options); a section is a map in the file. RE
 The kinds, each with a reader in model/check.py and a schema in tools/gen_docs.py:
   bool · int(lo, hi) · duration(lo, hi) · size(lo, hi) · text(longest) · name · enum(built, not_built) · status(lo, hi)
   bind · address · host · host_pattern · scheme · path · path_matcher · method · token · matcher(what) · field_value
-  workers · switch(section) · log_path · log_format · log_json · via · balance · endpoints · endpoint · filter · ref(section) · section(name) · list(type, shortest) · map(what, type)
+  workers · switch(section) · log_path · log_format · log_json · via · balance · endpoints · endpoint · file · dns_name · resolver · filter
+  ref(section) · section(name) · list(type, shortest) · map(what, type)
 """
 
 from collections import namedtuple
@@ -158,7 +159,8 @@ SECTIONS = {
         "balance": Option(("balance",), "ewma", "Linkerd", "How an endpoint is chosen. `{name: NAME}` is a balancer of a compiled extension (entry points `fastproxy.balancers`)."),
         "connect_timeout": Option(("duration", "1ms", "10m"), "5s", "Envoy", "Until the connection stands; then another endpoint, or 503."),
         "idle_timeout": Option(("duration", "1ms", FOREVER), "1h", "Envoy", "A pooled connection unused for so long is closed. Set it below the endpoint's own keep-alive time."),
-        "endpoints": Option(("endpoints",), REQUIRED, "", "Addresses, or maps with an `address`. `[]`: every request is answered 503."),
+        "endpoints": Option(("endpoints",), REQUIRED, "", "Addresses, or maps with an `address`; or where to find them. `[]`: every request is answered 503."),
+        "fallback": Option(("ref", "cluster"), None, "Envoy aggregate cluster", "The cluster that new requests go to while this one has no endpoint, or none that is not ejected. That one may have a fallback, too, up to four in a row. The limits, and the labels of metrics, are those of the cluster used."),
         "limits": Option(("section", "cluster_limits"), {}, "Envoy circuit_breakers", "How much may be under way at once; over it 503, cause `overflow`."),
         "retry_budget": Option(("switch", "retry_budget"), {}, "Linkerd", "How many attempts may be made again. `false`: as many as it takes, three a request."),
         "outlier": Option(("switch", "outlier"), {}, "Linkerd2", "Ejection of an endpoint that fails: a connect failure, a reset, a timeout, 502, 503 or 504. An application's 500 is none. `false`: off."),
@@ -181,6 +183,15 @@ SECTIONS = {
         "base_ejection_time": Option(("duration", "1ms", FOREVER), "1s", "Linkerd2", "How long the first time; up to half of it is added at random."),
         "max_ejection_time": Option(("duration", "1ms", FOREVER), "60s", "Linkerd2", "How long at most, but for what is added at random."),
         "max_ejection_percent": Option(("int", 0, 100), 50, "our choice; Envoy 10", "Of the cluster's endpoints, out at once. A lone endpoint is never ejected below 100."),
+    }),
+    "discovery": Section("Endpoints that are found, in place of a list of them: one of the two. [discovery.md](discovery.md) says how.", {
+        "dns": Option(("section", "dns"), None, "Envoy STRICT_DNS", "The addresses of a name."),
+        "file": Option(("file",), None, "Linkerd io.l5d.fs", "A file with a list of endpoints, YAML or JSON, written as the list here would be. It is watched: a change is taken in less than a second, a broken file not at all."),
+    }),
+    "dns": Section("Every address that the name has is an endpoint. It is looked up again when its TTL is over (at least 1 s, at most 5 min); what was found last stays while that fails.", {
+        "name": Option(("dns_name",), REQUIRED, "", "`app.example.com`. A dot at the end keeps it from being tried in the search domains of `/etc/resolv.conf`."),
+        "port": Option(("int", 1, 65535), REQUIRED, "", "Of every endpoint."),
+        "resolvers": Option(("list", ("resolver",), 1), None, "those of the system", "DNS servers, `ip:port`, the first that answers counts. They alone are asked then: no `/etc/hosts`, no search domains."),
     }),
     "endpoint": Section("A string stands for `address`.", {
         "address": Option(("address",), REQUIRED, "", "`ip:port`, `\"[v6]:port\"` or `unix:/path`."),

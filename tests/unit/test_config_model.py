@@ -96,9 +96,9 @@ def test_defaults_are_those_decided():
 def test_every_option_of_the_table_is_a_field_of_the_model():
     from fastproxy.model.walk import DEFAULT_OF, MODELS
     from fastproxy.model import config
-    models = {**MODELS, "config": Config, "listener": config.Listener, "virtual_host": config.VirtualHost, "route": config.Route, "cluster": config.Cluster, "endpoint": config.Endpoint}
+    models = {**MODELS, "config": Config, "listener": config.Listener, "virtual_host": config.VirtualHost, "route": config.Route, "cluster": config.Cluster, "endpoint": config.Endpoint, "dns": config.Dns}
     for name, model in models.items():
-        assert set(model.__struct_fields__) == set(DEFAULT_OF[name]) - ({"cluster"} if name == "route" else set()), name
+        assert set(model.__struct_fields__) == set(DEFAULT_OF[name]) - ({"cluster"} if name == "route" else set()) | ({"discovery"} if name == "cluster" else set()), name
     assert {one.type for section in SECTIONS.values() for one in section.options.values() if not one.built} == {("any",)}
     assert all(one.default is REQUIRED or one.default is None or isinstance(one.default, (str, int, bool, list, dict)) for section in SECTIONS.values() for one in section.options.values())
 
