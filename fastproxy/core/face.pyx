@@ -421,6 +421,8 @@ cdef class Core:
         cluster.connect_timeout_ns, cluster.idle_ns = row["connect_timeout_ns"], row["idle_ns"]
         self.set_balancer(cluster, row)
         self.set_protection(cluster, row)
+        if row["fallback"] is not None:
+            cluster.fallback = row["fallback"] + 1
         if not rows:
             return
         cluster.endpoints = <endpoint_t **>arena_take(part, len(rows) * sizeof(endpoint_t *))
@@ -455,6 +457,7 @@ cdef class Core:
             conf.log.n_request, conf.log.n_response = <uint32_t>len(row["log"]["request"]), <uint32_t>len(row["log"]["response"])
         if row["cluster"] is not None:
             conf.cluster = row["cluster"]
+        set_series(conf.fallback_series, row["fallback_series"])
         conf.filters = <filter_ops_t *>arena_take(part, (len(names) + 1) * sizeof(filter_ops_t))
         for name in names:
             if name not in FILTERS:
@@ -510,10 +513,11 @@ cdef class Core:
         route.response = edits_in(part, row["response_headers"])
         if row["action"] == "forward":
             route.targets = <target_t *>arena_take(part, (len(row["targets"]) + 1) * sizeof(target_t))
-            for cluster, weight, series in row["targets"]:
+            for cluster, weight, series, after in row["targets"]:
                 route.targets[route.n_targets].cluster = cluster
                 route.targets[route.n_targets].weight = weight
                 route.targets[route.n_targets].series = series
+                set_series(route.targets[route.n_targets].fallback_series, after)
                 route.total_weight += weight
                 route.n_targets += 1
             if route.n_targets == 0 or route.total_weight == 0:
@@ -720,6 +724,15 @@ cdef class Core:
         free(self.c.workers)
         self.c.workers = NULL
         pthread_mutex_destroy(&self.c.lock)
+
+
+cdef int set_series(uint32_t *into, list numbers) except -1:
+    cdef uint32_t i
+    if len(numbers) > MAX_FALLBACKS:
+        raise ValueError(f"more than {MAX_FALLBACKS} fallbacks in a row")
+    for i in range(len(numbers)):
+        into[i] = numbers[i]
+    return 0
 
 
 cdef dict new_histogram():

@@ -20,6 +20,12 @@ cdef inline bint request_enter(stream_t *s) noexcept nogil:
     return True
 
 
+cdef inline void request_leave(stream_t *s) noexcept nogil:
+    if s.counted_request:
+        s.counted_request = False
+        fp_atomic_add32(&s.cluster.share.requests, -1)
+
+
 cdef bint pending_enter(stream_t *s) noexcept nogil:
     """Counts a stream that has no conn yet. False: over the limit."""
     if s.counted_pending:
@@ -44,9 +50,7 @@ cdef void protect_leave(stream_t *s) noexcept nogil:
         if s.endpoint.pools[s.w.index].waiting != NULL:
             wait_wake_on(s.endpoint.pools[s.w.index].waiting)      # it may have been woken, and not have got its turn
     pending_leave(s)
-    if s.counted_request:
-        s.counted_request = False
-        fp_atomic_add32(&s.cluster.share.requests, -1)
+    request_leave(s)
     if s.endpoint != NULL and not s.judged:
         endpoint_judge(s, s.cause)
 

@@ -174,8 +174,28 @@ cdef uint32_t choose_target(stream_t *s, h1_head_t *head, uint8_t *p) noexcept n
     if not request_enter(s):
         return E_OVERFLOW
     if not pick_endpoint(s):
-        return E_NO_ENDPOINT
+        return fall_back(s, target.fallback_series)
     return 0
+
+
+cdef uint32_t fall_back(stream_t *s, uint32_t *series) noexcept nogil:
+    """The cluster has no endpoint that can be had: the first of its fallbacks that has one takes the stream, under its own
+    limits and series. An error_code, 0 to go on."""
+    cdef cluster_t *first = s.cluster
+    cdef uint32_t first_series = s.series, i
+    for i in range(MAX_FALLBACKS):
+        if s.cluster.fallback == 0:
+            break
+        request_leave(s)
+        s.cluster = s.wp.plan.clusters[s.cluster.fallback - 1]
+        s.series = series[i]
+        if not s.tcp and not request_enter(s):
+            return E_OVERFLOW
+        if pick_endpoint(s):
+            return 0
+    request_leave(s)
+    s.cluster, s.series = first, first_series
+    return E_NO_ENDPOINT
 
 
 cdef size_t stream_send(stream_t *s, uint8_t *p, size_t head_len, size_t n, view_t *view) noexcept nogil:
@@ -332,6 +352,7 @@ cdef void tcp_begin(conn_t *c, lconf_t *conf) noexcept nogil:
     cdef worker_t *w = c.w
     cdef stream_t *s = stream_open(c, conf)
     cdef series_t *series
+    cdef uint32_t cause = 0
     if s == NULL:
         count_error(w, E_OVERLOAD)
         conn_close(c, True)
@@ -339,12 +360,14 @@ cdef void tcp_begin(conn_t *c, lconf_t *conf) noexcept nogil:
     s.tcp = True
     s.cluster = s.wp.plan.clusters[conf.cluster]
     s.flow[REQ].kind = s.flow[RSP].kind = H1_BODY_TUNNEL
+    set_stream_state(s, S_DIAL)
+    if not pick_endpoint(s):
+        cause = fall_back(s, conf.fallback_series)
     series = series_of(w, s.series)
     if series != NULL:
         fp_count(&series.connections, 1)
-    set_stream_state(s, S_DIAL)
-    if not pick_endpoint(s):
-        stream_abort(s, E_NO_ENDPOINT)
+    if cause:
+        stream_abort(s, cause)
         return
     if fp_atomic_load32(&s.endpoint.is_loop):
         stream_abort(s, E_LOOP)

@@ -15,6 +15,7 @@ cdef enum:
     MAX_PIPES = 256                # of a worker: peers that stall hold theirs, and what lies in a pipe is no process's memory
     GATHER_BYTES = 262144          # a pipe with less waits for the end of the turn, by when more may have come
     MAX_ATTEMPTS = 3
+    MAX_FALLBACKS = 4              # of a cluster, in a row (model/check.py has the same)
     MAX_INTERIM = 64               # 1xx before a final response
     MAX_HOPS = 8
     LINGER_BYTES = 262144          # of a request's body read past after an early answer (Go), so that the answer arrives
@@ -203,11 +204,13 @@ cdef struct cluster_t:
     uint64_t out_max_ns
     uint64_t connect_timeout_ns
     uint64_t idle_ns
+    uint32_t fallback              # its number in the root, plus 1; 0: none
 
 cdef struct target_t:
     uint32_t cluster               # its number in the root
     uint32_t weight
     uint32_t series
+    uint32_t fallback_series[MAX_FALLBACKS]
 
 cdef struct edits_t:               # header edits of a route
     uint32_t n_drop
@@ -277,6 +280,7 @@ cdef struct lconf_t:               # a listener's part
     table_t *table                 # http: holds a reference
     uint32_t cluster               # tcp: its number in the root
     uint32_t series
+    uint32_t fallback_series[MAX_FALLBACKS]
     bint x_forwarded
     bint request_id
     text_t via

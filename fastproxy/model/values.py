@@ -114,12 +114,6 @@ def resolver(text):
         raise ValueError(str(error).partition(", or endpoints:")[0]) from None
 
 
-def file_path(text, base=None):
-    if not text or not text.isprintable() or len(os.fsencode(text)) > 4095:
-        raise ValueError("the path of a file has 1 to 4095 bytes and printable characters only")
-    return text if base is None else os.path.normpath(os.path.join(base, text))
-
-
 def dns_name(text):
     if text.startswith("[") or re.fullmatch(r"[0-9.]+", text):
         raise ValueError("an IP address needs no look-up: write it in a list")

@@ -51,17 +51,29 @@ def compile(model, slots):
     """-> {"clusters": [...], "listeners": [...]}: the description of every part, a listener's `table` within it.
 
     A cluster's number is its place in the file; who keeps parts over reloads numbers them himself."""
-    numbers = {one.name: i for i, one in enumerate(model.clusters)}
+    numbers, after = {one.name: i for i, one in enumerate(model.clusters)}, fallbacks_of(model.clusters)
     listeners = []
     for place, one in enumerate(model.listeners):
-        row = listener_of(one, place, numbers, slots)
-        row["table"] = table_of(one, numbers, slots) if one.protocol == "http" else None
+        row = listener_of(one, place, numbers, slots, after)
+        row["table"] = table_of(one, numbers, slots, after) if one.protocol == "http" else None
         listeners.append(row)
-    return {"clusters": [cluster_of(one) for one in model.clusters], "listeners": listeners}
+    return {"clusters": [cluster_of(one, numbers) for one in model.clusters], "listeners": listeners}
 
 
-def listener_of(one, slot, numbers, slots):
-    """A listener as Core.listener takes it. `slot`: its place in the core; `numbers`: cluster name -> number."""
+def fallbacks_of(clusters):
+    """{cluster: the names of those that stand in for it, one after the other}, where there are any."""
+    after, out = {one.name: one.fallback for one in clusters if one.fallback is not None}, {}
+    for name in after:
+        chain, at = [], name
+        while at in after:
+            at = after[at]
+            chain.append(at)
+        out[name] = tuple(chain)
+    return out
+
+
+def listener_of(one, slot, numbers, slots, after):
+    """A listener as Core.listener takes it. `slot`: its place in the core; `numbers`: cluster name -> number; `after`: fallbacks_of."""
     http = one.protocol == "http"
     return {
         "slot": slot, "name": one.name, "protocol": one.protocol,
@@ -70,6 +82,7 @@ def listener_of(one, slot, numbers, slots):
         "body_bytes": one.limits.body_bytes, "cluster": None if http else numbers[one.cluster],
         # Of http: what goes wrong before a route is known.
         "series": slots.series(one.name, NO_CLUSTER, NO_CLUSTER if http else one.cluster),
+        "fallback_series": [slots.series(one.name, NO_CLUSTER, name) for name in after.get(one.cluster, ())],
         "x_forwarded": one.x_forwarded, "request_id": one.request_id, "via": one.via, "filters": list(one.filters),
         "log": slots.log(one.access_log) if one.access_log else None,
     }
@@ -79,7 +92,7 @@ def ns(seconds):
     return round(seconds * 1e9)
 
 
-def cluster_of(one):
+def cluster_of(one, numbers):
     """A cluster as Core.cluster takes it."""
     return {"name": one.name, "balance": one.balance,
             "connect_timeout_ns": ns(one.connect_timeout), "idle_ns": ns(one.idle_timeout),
@@ -87,10 +100,11 @@ def cluster_of(one):
             "retry_budget": (one.retry_budget.percent, one.retry_budget.min_per_second) if one.retry_budget else None,
             "outlier": (one.outlier.consecutive_failures, ns(one.outlier.base_ejection_time), ns(one.outlier.max_ejection_time),
                         one.outlier.max_ejection_percent) if one.outlier else None,
+            "fallback": None if one.fallback is None else numbers[one.fallback],
             "endpoints": [{"address": end.address, "weight": end.weight} for end in one.endpoints]}
 
 
-def table_of(listener, numbers, slots):
+def table_of(listener, numbers, slots, after):
     """The routes of a listener as Core.table takes them: what is matched, and in `actions` what becomes of a request; a
     route's `index` points there."""
     actions = []
@@ -99,7 +113,7 @@ def table_of(listener, numbers, slots):
         out = []
         for one in group:
             out.append(predicates(one.match, len(actions)))
-            actions.append(action_of(one, listener.name, numbers, slots))
+            actions.append(action_of(one, listener.name, numbers, slots, after))
         return out
 
     if listener.virtual_hosts is not None:
@@ -130,10 +144,11 @@ def matcher(one):
     return {"kind": one.kind, "value": one.value, "invert": one.invert}
 
 
-def action_of(one, listener, numbers, slots):
+def action_of(one, listener, numbers, slots, after):
     prefix, rewrite = one.match.path_prefix, one.rewrite
     prefix = prefix and (prefix.rstrip("/") or "/")
-    targets = [(numbers[to.cluster], to.weight, slots.series(listener, one.name, to.cluster)) for to in one.split]
+    targets = [(numbers[to.cluster], to.weight, slots.series(listener, one.name, to.cluster),
+                [slots.series(listener, one.name, name) for name in after.get(to.cluster, ())]) for to in one.split]
     row = {
         "name": one.name, "action": "forward", "timeout_ns": ns(one.timeout), "upgrades": list(one.upgrades),
         "targets": targets,

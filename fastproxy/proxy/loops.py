@@ -12,11 +12,12 @@ class Loops:
         self.found = {}         # cluster -> {address of an endpoint: row of the listener there}
         self.marks = {}         # (cluster, address) -> "self" | "loop"
 
-    def update(self, listeners, models, names, changed):
+    def update(self, listeners, models, names, changed, after):
         """-> {(cluster, address): "self", "loop" or None} of what is different now. "loop": nothing but tcp listeners lies
         between the endpoint and itself, so that no header could count the rounds.
 
-        `listeners`: (model, address as bound); `models` of all clusters, their `names`, and the `changed`: new or other."""
+        `listeners`: (model, address as bound); `models` of all clusters, their `names`, and the `changed`: new or other;
+        `after`: the fallbacks of a cluster, which count as always taken."""
         rows = tuple((address, one.protocol, one.cluster) for one, address in listeners)
         if rows != self.rows:
             self.rows, changed = rows, models
@@ -30,7 +31,7 @@ class Loops:
                 self.found.pop(one.name, None)
         for name in [name for name in self.found if name not in names]:
             del self.found[name]
-        marks = {(cluster, address): "loop" if self.reaches(row, cluster, frozenset()) else "self"
+        marks = {(cluster, address): "loop" if self.reaches(row, cluster, frozenset(), after) else "self"
                  for cluster, here in self.found.items() for address, row in here.items()}
         other = {key: marks.get(key) for key in marks.keys() | self.marks.keys() if marks.get(key) != self.marks.get(key)}
         self.marks = marks
@@ -45,12 +46,14 @@ class Loops:
                 return row
         return None
 
-    def reaches(self, row, goal, seen):
+    def reaches(self, row, goal, seen, after):
         """Whether a tcp listener leads to the cluster `goal` over tcp listeners."""
         address, protocol, cluster = row
         if protocol != "tcp" or address in seen:
             return False
-        return cluster == goal or any(self.reaches(other, goal, seen | {address}) for other in self.found.get(cluster, {}).values())
+        clusters = cluster, *after.get(cluster, ())
+        return goal in clusters or any(self.reaches(other, goal, seen | {address}, after)
+                                       for one in clusters for other in self.found.get(one, {}).values())
 
 
 def is_local(address):

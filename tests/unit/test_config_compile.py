@@ -34,7 +34,7 @@ listeners:
 - {name: db, bind: 127.0.0.1:2, protocol: tcp, cluster: b, timeouts: {idle: 2h}}
 - {name: one, bind: 127.0.0.1:3, cluster: a}
 clusters:
-- {name: a, balance: round_robin, connect_timeout: 1s, idle_timeout: 30s, limits: {connections: 1, pending: 2, requests: 3}, retry_budget: false, outlier: false, endpoints: ["127.0.0.1:1", {address: "unix:/s", weight: 2}]}
+- {name: a, balance: round_robin, connect_timeout: 1s, idle_timeout: 30s, limits: {connections: 1, pending: 2, requests: 3}, retry_budget: false, outlier: false, fallback: b, endpoints: ["127.0.0.1:1", {address: "unix:/s", weight: 2}]}
 - {name: b, endpoints: []}
 """
 
@@ -45,7 +45,7 @@ def test_every_field():
     web, db, one = desc["listeners"]
     table, single = web.pop("table"), one["table"]
     assert web == {"slot": 0, "name": "web", "protocol": "http", "head_timeout_ns": 10**9, "stream_idle_ns": 250 * 10**6, "idle_ns": 0,
-                   "head_bytes": 2048, "line_bytes": 2048, "fields": 7, "body_bytes": 1 << 20, "cluster": None, "series": 1,
+                   "head_bytes": 2048, "line_bytes": 2048, "fields": 7, "body_bytes": 1 << 20, "cluster": None, "series": 1, "fallback_series": [],
                    "x_forwarded": True, "request_id": False, "via": "edge", "filters": ["one", "two"], "log": None}
     assert (db["table"], db["cluster"], db["idle_ns"], slots.labels(db["series"])) == (None, 1, 7200 * 10**9, ("db", "", "b"))
     assert table["mode"] == "ordered" and table["virtual_hosts"] == [] and single["routes"] == [{"host": None, "path": None, "methods": None, "headers": [], "query": [], "index": 0}]
@@ -56,7 +56,8 @@ def test_every_field():
     assert [(row["host"], row["path"], row["index"]) for row in table["routes"][1:]] == [(None, ("segment", "/old/"), 1), ("c.com", ("exact", "/hi"), 2), (None, None, 3)]
     (split, redirect, direct, page), (whole,) = table["actions"], single["actions"]
     assert (split["action"], split["timeout_ns"], split["upgrades"], split["rewrite_path"], split["rewrite_prefix"], split["rewrite_host"]) == ("forward", 2 * 10**9, ["websocket"], "/new", None, "in.example:81")
-    assert [(place, weight, slots.labels(series)) for place, weight, series in split["targets"]] == [(0, 3, ("web", "all", "a")), (1, 1, ("web", "all", "b"))]
+    assert [(place, weight, slots.labels(series), [slots.labels(one) for one in after]) for place, weight, series, after in split["targets"]] == [
+        (0, 3, ("web", "all", "a"), [("web", "all", "b")]), (1, 1, ("web", "all", "b"), [])]
     assert slots.labels(split["series"]) == ("web", "all", "")
     assert split["request_headers"] == [("remove", "X-R", ""), ("set", "X-S", "s"), ("add", "X-A", "1"), ("add", "X-A", "2")] and split["response_headers"] == [("remove", "Server", "")]
     assert redirect["redirect"] == {"status": 308, "scheme": "https", "host": "b.com", "port": 444, "path": None, "prefix": ("/old", "/new")} and redirect["targets"] == []
@@ -65,9 +66,9 @@ def test_every_field():
     assert whole["targets"][0][0] == 0 and whole["series"] == whole["targets"][0][2]
     protection = {"limits": (1024, 1024, 1024), "retry_budget": (20, 10), "outlier": (7, 10**9, 60 * 10**9, 50)}
     assert desc["clusters"] == [
-        {"name": "a", "balance": "round_robin", "connect_timeout_ns": 10**9, "idle_ns": 30 * 10**9, "limits": (1, 2, 3), "retry_budget": None, "outlier": None,
+        {"name": "a", "balance": "round_robin", "connect_timeout_ns": 10**9, "idle_ns": 30 * 10**9, "limits": (1, 2, 3), "retry_budget": None, "outlier": None, "fallback": 1,
          "endpoints": [{"address": "127.0.0.1:1", "weight": 1}, {"address": "unix:/s", "weight": 2}]},
-        {"name": "b", "balance": "ewma", "connect_timeout_ns": 5 * 10**9, "idle_ns": 3600 * 10**9, **protection, "endpoints": []}]
+        {"name": "b", "balance": "ewma", "connect_timeout_ns": 5 * 10**9, "idle_ns": 3600 * 10**9, **protection, "fallback": None, "endpoints": []}]
 
 
 def test_virtual_hosts():

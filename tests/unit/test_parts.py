@@ -7,6 +7,7 @@ import pytest
 
 from fastproxy.model import load_dict
 from fastproxy.model.config import Endpoint
+from fastproxy.proxy.compile import fallbacks_of
 from fastproxy.proxy.loops import Loops
 from fastproxy.proxy.reload import Running
 
@@ -53,6 +54,25 @@ def test_a_change_compiles_what_changed(running):
     assert built(one, other) == 1                                      # the listener alone
 
 
+def test_fallbacks_compile_what_names_them(running):
+    one = running(config(("a", "b", "c")))
+    other = config(("a", "b", "c"))
+    other["clusters"][0]["fallback"] = "c"
+    assert built(one, other) == 3                                      # a; the table, which counts for c as well; its listener
+    other["clusters"][2]["endpoints"] = []
+    assert built(one, other) == 1 and built(one, other) == 0           # c
+    first = config(("z", "c", "a", "b"))                               # a new cluster before its fallback, which is new as well
+    first["clusters"] += [{"name": "y", "endpoints": []}]
+    first["clusters"][0]["fallback"] = "y"
+    built(one, first)
+    assert one.parts.after == {"z": ("y",)} and one.parts.numbers["c"] == 2
+    with_tcp = config()
+    with_tcp["listeners"].append({"name": "db", "bind": "127.0.0.1:0", "protocol": "tcp", "cluster": "a"})
+    built(one, with_tcp)
+    with_tcp["clusters"][0]["fallback"] = "b"
+    assert built(one, with_tcp) == 4                                   # a, the table, both listeners
+
+
 def test_a_cluster_keeps_its_number_and_a_free_one_is_used_again(running):
     one = running(config(("a", "b", "c")))
     assert one.parts.numbers == {"a": 0, "b": 1, "c": 2}
@@ -96,7 +116,7 @@ def test_one_endpoint_of_a_thousand_clusters(running):
 
 def models(text):
     value = {"listeners": [{"name": name, "bind": bind, "protocol": "tcp", "cluster": to} for name, bind, to in text["listeners"]],
-             "clusters": [{"name": name, "endpoints": ends} for name, ends in text["clusters"].items()]}
+             "clusters": [{"name": name, "endpoints": ends, "fallback": text.get("fallbacks", {}).get(name)} for name, ends in text["clusters"].items()]}
     model = load_dict(value)
     return [(one, one.bind) for one in model.listeners], model.clusters
 
@@ -104,7 +124,7 @@ def models(text):
 def update(loops, text, changed=None):
     listeners, clusters = models(text)
     names = {one.name for one in clusters}
-    return loops.update(listeners, clusters, names, clusters if changed is None else [one for one in clusters if one.name in changed])
+    return loops.update(listeners, clusters, names, clusters if changed is None else [one for one in clusters if one.name in changed], fallbacks_of(clusters))
 
 
 def test_loops():
@@ -115,6 +135,10 @@ def test_loops():
     assert update(loops, text, []) == {}
     text["clusters"]["b"] = ["127.0.0.1:9"]
     assert update(loops, text, ["b"]) == {("a", "127.0.0.1:2"): "self", ("b", "127.0.0.1:1"): None}
+    text["fallbacks"] = {"b": "a"}      # m -> b, and when b has no endpoint a -> m
+    assert update(loops, text, ["b"]) == {("a", "127.0.0.1:2"): "loop"}
+    text["fallbacks"] = {}
+    assert update(loops, text, ["b"]) == {("a", "127.0.0.1:2"): "self"}
     text["listeners"].pop(0)
     text["clusters"].pop("c")
     assert update(loops, text, []) == {("c", "127.0.0.1:1"): None}
