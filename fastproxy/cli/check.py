@@ -47,6 +47,13 @@ class Facts:
         """Of the configuration that is looked at: the running one, else the file's."""
         return self.running or self.config
 
+    @property
+    def ends(self):
+        """{cluster: [endpoint]}, as they run; without a proxy, those that are listed, and None for what would have to be found."""
+        seen = {} if self.offline else self.stats["clusters"]
+        return {one["name"]: seen[one["name"]]["endpoints"] if one["name"] in seen else one["endpoints"] if type(one["endpoints"]) is list else None
+                for one in self.shape["clusters"]}
+
 
 def check(address, path, output):
     facts = Facts()
@@ -100,7 +107,7 @@ def gather(facts, address, path):
                 facts.unreachable = str(error)
             else:
                 facts.address = None        # the file's proxy does not run: could it?
-    ends = [end["address"] for one in facts.shape["clusters"] for end in one["endpoints"]][:DIALLED] if facts.shape else []
+    ends = [end["address"] for here in facts.ends.values() for end in here or ()][:DIALLED] if facts.shape else []
     if not facts.offline:
         ends += [one["address"] for one in facts.stats["listeners"].values()]
     facts.dialled = dial(ends)
@@ -325,16 +332,58 @@ def clusters(facts):
     if facts.shape is None:
         return None
     used = set(used_clusters(facts.shape))
-    empty = [one["name"] for one in facts.shape["clusters"] if not one["endpoints"]]
+    empty = [one["name"] for one in facts.shape["clusters"] if facts.ends[one["name"]] == [] and "fallback" not in one]
     bad = [name for name in empty if name in used]
     if bad:
         return "fail", f"no endpoints, so that all is answered 503: {some(bad)}", "give the cluster `endpoints`, or send its traffic elsewhere"
     if empty:
         return "warn", f"no endpoints, and nothing leads there: {some(empty)}", "remove the cluster, or give it `endpoints`"
-    return "ok", f"{len(facts.shape['clusters'])} have endpoints"
+    return "ok", f"{len(facts.shape['clusters'])} have endpoints, or a fallback"
+
+
+def discovery(facts):
+    """Files and names that have the endpoints."""
+    if facts.shape is None:
+        return None
+    looked = [(one["name"], one["endpoints"]) for one in facts.shape["clusters"] if type(one["endpoints"]) is dict]
+    fix = "mend the file; or give it time, or `resolvers` that know the name. What was found before stays"
+    bad, worse = [], []
+    for name, where in looked:
+        error = file_fault(where) if facts.offline else facts.stats["clusters"].get(name, {}).get("discovery", {}).get("error")
+        if error:
+            (bad if facts.ends[name] else worse).append(f"{name}: {error}")
+    if worse:
+        return "fail", f"endpoints are not found: {some(worse)}", fix
+    if bad:
+        return "warn", f"endpoints are as they were found before: {some(bad)}", fix
+    return ("ok", f"{len(looked)} clusters have their endpoints from a file or a name") if looked else None
+
+
+def file_fault(where):
+    """What is wrong with a file of endpoints, or None. Names are not looked up from here."""
+    from fastproxy.model import ConfigError
+    from fastproxy.model.load import load_endpoints
+    try:
+        if "file" in where:
+            load_endpoints(where["file"])
+    except ConfigError as error:
+        return str(error.errors[0])
+    except OSError as error:
+        return f"{where['file']}: {error.strerror}"
+    return None
 
 
 def used_clusters(config):
+    """With what stands in for them."""
+    after = {one["name"]: one["fallback"] for one in config["clusters"] if "fallback" in one}
+    for name in routed_clusters(config):
+        yield name
+        while name in after:
+            name = after[name]
+            yield name
+
+
+def routed_clusters(config):
     for one in config["listeners"]:
         if "cluster" in one:
             yield one["cluster"]
@@ -352,11 +401,12 @@ def endpoints(facts):
     bad, dead, n = [], [], 0
     for one in facts.shape["clusters"]:
         seen = {} if facts.offline else {end["address"]: end for end in facts.stats["clusters"].get(one["name"], {"endpoints": ()})["endpoints"]}
-        here = [f"{one['name']} {end['address']} ({why})" for end in one["endpoints"]
+        ends = facts.ends[one["name"]] or ()
+        here = [f"{one['name']} {end['address']} ({why})" for end in ends
                 if (why := trouble(seen.get(end["address"]), facts.dialled.get(end["address"])))]
-        n += len(one["endpoints"])
+        n += len(ends)
         bad += here
-        if here and len(here) == len(one["endpoints"]):
+        if here and len(here) == len(ends):
             dead.append(one["name"])
     fix = "start the program there, or correct the address; `fastproxy endpoints` shows each with its reason"
     if dead:
@@ -425,6 +475,6 @@ def clock(facts):
 CHECKS = {
     "config-file": config_file, "admin": admin, "admin-access": admin_access, "version": version, "ready": ready, "listeners": listeners,
     "config-current": config_current, "reloads": reloads, "snapshots": snapshots, "metrics": metrics, "addresses": addresses,
-    "files": files, "workers": workers, "limits": limits, "clusters": clusters, "endpoints": endpoints, "loops": loops,
+    "files": files, "workers": workers, "limits": limits, "clusters": clusters, "discovery": discovery, "endpoints": endpoints, "loops": loops,
     "reuseport": reuseport, "splice": splice, "backlog": backlog, "clock": clock,
 }

@@ -47,9 +47,14 @@ def show(stats):
           [(name, one["address"], one["active"], one["accepted"], size(one["received_bytes"]), size(one["sent_bytes"]))
            for name, one in stats["listeners"].items()])
     print()
-    table(("CLUSTER", "ENDPOINT", "REQUESTS", "IN FLIGHT", "CONNECTS", "FAILED"),
-          [(name, one["address"], one["requests"], one["in_flight"], one["connects"], one["connect_failures"])
+    table(("CLUSTER", "ENDPOINT", "REQUESTS", "IN FLIGHT", "CONNECTS", "FAILED", "SOURCE"),
+          [(name, one["address"], one["requests"], one["in_flight"], one["connects"], one["connect_failures"], one["source"])
            for name, cluster in stats["clusters"].items() for one in cluster["endpoints"]])
+    failing = [(name, f"{one['source']} {one['name']}", one["error"]) for name, cluster in stats["clusters"].items()
+               if (one := cluster.get("discovery")) and one["error"]]
+    if failing:
+        print()
+        table(("CLUSTER", "SOURCE", "ERROR"), failing)
     errors = {cause: n for cause, n in stats["errors"].items() if n}
     if errors:
         print()

@@ -87,6 +87,14 @@ def unnamed(one, out):
     return out
 
 
+def cluster(one, out):
+    if type(one.discovery) is config.Dns:
+        out["endpoints"] = {"dns": section("dns", one.discovery)}
+    elif one.discovery is not None:
+        out["endpoints"] = {"file": one.discovery.path}
+    return out
+
+
 def route(one, out):
     out = unnamed(one, out)
     if not one.split:
@@ -97,7 +105,7 @@ def route(one, out):
     return out
 
 
-SPECIAL = {"access_log": access_log, "listener": listener, "virtual_host": unnamed, "route": route}
+SPECIAL = {"access_log": access_log, "listener": listener, "virtual_host": unnamed, "route": route, "cluster": cluster}
 
 
 def redact(value, secret=False):

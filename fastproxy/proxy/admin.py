@@ -26,7 +26,7 @@ BODY_BYTES = 64 * 1024
 REQUEST_TIMEOUT_S = 10.0    # from the first byte awaited to the last byte of the body; an idle connection is closed too
 RESPONSE_TIMEOUT_S = 10.0   # to take the response
 TTL_S = 600.0               # of a log level, without `ttl`
-COMPONENTS = ("config", "admin", "process", "snapshots")
+COMPONENTS = ("config", "admin", "process", "snapshots", "discovery")
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -169,7 +169,7 @@ class Admin:
         return as_json(200, metrics.report(self.proxy, query.get("histograms") == "1"))
 
     def clusters(self, query, body):
-        return as_json(200, metrics.clusters_of(self.proxy.alive().core.stats()))
+        return as_json(200, metrics.clusters_of(self.proxy.alive().core.stats(), self.proxy))
 
     def config(self, query, body):
         from fastproxy.model.written import redact, written  # only who asks for it pays for it

@@ -22,6 +22,7 @@ class Proxy:
         self.model = model
         self.running = None         # from start() to close()
         self.loop = None
+        self.discovery = None       # while running, from the first model on that has endpoints to find
         self.services = {}          # "admin" | "metrics" -> (address, Admin)
         self.applying = asyncio.Lock()
         self.draining = False
@@ -51,11 +52,12 @@ class Proxy:
 
     async def start(self):
         """Listens and serves from here on. Raises ListenError if an address cannot be had."""
-        if self.running:
+        if self.running or self.discovery:
             raise RuntimeError("the proxy is running")
         self.loop = asyncio.get_running_loop()
-        self.running, self.draining, self.started_at, self.started_monotonic = Running(self.model), False, time.time(), time.monotonic()
+        self.draining, self.started_at, self.started_monotonic = False, time.time(), time.monotonic()
         try:
+            self.running = Running(await self.found(self.model))
             if self.running.workers == 0:
                 self.loop.add_reader(self.running.core.fileno(), self.running.core.turn)
             await self.serve(self.model)
@@ -71,13 +73,34 @@ class Proxy:
         async with self.applying:
             try:
                 model = model_of(config)
-                await self.serve(model, ready_to_apply=running.apply)
+                found = await self.found(model)
+                await self.serve(model, ready_to_apply=lambda _: running.apply(found))
             except BaseException as error:
                 running.note(error)
+                if self.discovery:
+                    await self.discovery.keep(self.model)
                 raise
             self.model = model
+            if self.discovery:
+                await self.discovery.keep(model)
             await self.settle(running)
             running.note()
+
+    async def found(self, model):
+        """The model with the endpoints that are to be found; for those that it has not looked for before, it waits up to a second."""
+        if self.discovery is None and any(one.discovery is not None for one in model.clusters):
+            from fastproxy.proxy.discovery import Discovery  # only who asks for it pays for it
+            self.discovery = Discovery(self.update)
+        if self.discovery is None:
+            return model
+        await self.discovery.prepare(model)
+        return self.discovery.resolved(model)
+
+    async def update(self):
+        """The present configuration with the endpoints that are there now."""
+        async with self.applying:
+            if self.running and not self.running.closed:
+                self.running.update(self.discovery.resolved(self.model))
 
     async def settle(self, running):
         """Waits until the workers have taken the configuration, so that the next request meets it; at most a second."""
@@ -146,6 +169,7 @@ class Proxy:
         """Closes everything at once. Harmless if repeated, and in a fork's child, where nothing is ours to close."""
         running, self.running = self.running, None
         services, self.services = self.services, {}
+        discovery, self.discovery = self.discovery, None
         if running and running.foreign:
             return
         if running and not running.closed:
@@ -154,6 +178,8 @@ class Proxy:
             running.close()
         for _, service in services.values():
             await service.close()
+        if discovery:
+            await discovery.close()
 
 
 def model_of(config):

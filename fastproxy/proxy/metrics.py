@@ -146,6 +146,13 @@ def prometheus(proxy):
                     [('result="written"', running.access_log.records), ('result="dropped"', sum(record["log_dropped"] for record in stats["workers"]))])
         page.family("fastproxy_access_log_dropped_bytes_total", "counter", "Of lines for files which took them too slowly, or not at all.",
                     [("", running.access_log.dropped_bytes)])
+    found = [(labels(cluster=name, source=one["source"]), one) for name, one in sorted(found_by(proxy).items())]
+    if found:
+        page.family("fastproxy_discovery_results_total", "counter", "What files and names that have endpoints said: ok, or what was wrong.",
+                    [(f'{where},{labels(result=result)}', n) for where, one in found for result, n in sorted(one["results"].items())])
+        page.family("fastproxy_discovery_failing", "gauge", "1 while the last look at a file or name failed, wholly or in part; what was found before stays.",
+                    [(where, int(one["error"] is not None)) for where, one in found])
+        page.family("fastproxy_discovery_updates_total", "counter", "Changes of endpoints that were found, as they were applied.", [("", running.updates)])
     page.family("fastproxy_config_reloads_total", "counter", "Configurations taken and refused since the start.",
                 [(labels(result=result), n) for result, n in running.reloads.items()])
     page.family("fastproxy_config_applied_timestamp_seconds", "gauge", "When the running configuration was taken.", [("", running.applied_at)])
@@ -195,7 +202,7 @@ def report(proxy, histograms=False):
                     "status": dict(zip(STATUS_CLASSES, record["status"])), "request_bytes": record["request_bytes"],
                     "response_bytes": record["response_bytes"], "duration_ms": times(record["duration"], histograms), "first_byte_ms": times(record["first_byte"], histograms)}
                    for (listener, route, cluster), record in series_of(stats, running.series)],
-        "clusters": clusters_of(stats),
+        "clusters": clusters_of(stats, proxy),
         "errors": stats["errors"],
         **({"snapshot": proxy.snapshots.facts()} if proxy.snapshots else {}),
     }
@@ -208,9 +215,22 @@ def process_facts(proxy):
             "clock_step_seconds": round(time.time() - proxy.started_at - (time.monotonic() - proxy.started_monotonic), 3)}
 
 
-def clusters_of(stats):
-    return {name: {**record, "connect": times(record["connect"]), "endpoints": [endpoint_of(one) for one in record["endpoints"]]}
-            for name, record in sorted(stats["clusters"].items())}
+def found_by(proxy):
+    """{cluster: facts about where its endpoints are found}; those that are listed are not in it."""
+    return proxy.discovery.facts(proxy.model) if proxy.discovery else {}
+
+
+def clusters_of(stats, proxy):
+    out, found, fallbacks = {}, found_by(proxy), {one.name: one.fallback for one in proxy.model.clusters if one.fallback}
+    for name, record in sorted(stats["clusters"].items()):
+        facts = found.get(name)
+        source = f"{facts['source']} {facts['name']}" if facts else "configuration"
+        out[name] = {**record, "connect": times(record["connect"]), "endpoints": [{**endpoint_of(one), "source": source} for one in record["endpoints"]]}
+        if facts:
+            out[name]["discovery"] = facts
+        if name in fallbacks:
+            out[name]["fallback"] = fallbacks[name]
+    return out
 
 
 def endpoint_of(one):

@@ -35,7 +35,8 @@ class Running:
         self.access_log = None
         self.opened = {}            # key() -> Opened
         self.slots = itertools.count()
-        self.model = None
+        self.model = None           # with the endpoints that were found
+        self.updates = 0            # of endpoints alone
         self.applied_at = 0.0       # Unix time
         self.reloads = {"ok": 0, "error": 0}
         self.refused = None         # {"at": Unix time, "error": text} of the last configuration, if it was refused
@@ -85,6 +86,14 @@ class Running:
         for place in gone:
             self.drop(place)
         self.model, self.applied_at = model, time.time()
+
+    def update(self, model):
+        """A model that differs from the present one in endpoints alone."""
+        if any(one is not was for one, was in zip(model.clusters, self.model.clusters)):
+            places = [self.opened[self.key(one)] for one in model.listeners]
+            self.parts.apply(model, [(place.slot, place.address) for place in places])
+            self.model = model
+            self.updates += 1
 
     @staticmethod
     def key(one):

@@ -285,4 +285,4 @@ class FromSource(Process):
         stats = self.proxy.running.core.stats()
         return {"ready": not self.proxy.draining, "uptime_seconds": round(time.time() - self.proxy.started_at, 3), "stale": self.stale,
                 "listeners": {name: {"address": address} for name, address in self.proxy.addresses.items()},
-                "clusters": {name: {"endpoints": one["endpoints"]} for name, one in metrics.clusters_of(stats).items()}}
+                "clusters": {name: {"endpoints": one["endpoints"]} for name, one in metrics.clusters_of(stats, self.proxy).items()}}

@@ -111,9 +111,9 @@ def status_body(request, conn):
 
 
 class Origin:
-    """Listens on TCP (default), `tcp6` or `unix`; each connection runs the script in a thread of its own."""
+    """Listens on TCP (default), `tcp6` or `unix`; each connection runs the script in a thread of its own. `ip`, `port`: where, if it matters."""
 
-    def __init__(self, script=None, kind="tcp", keep=True, backlog=512, receive_bytes=None):
+    def __init__(self, script=None, kind="tcp", keep=True, backlog=512, receive_bytes=None, ip=None, port=0):
         self.script = script or serve(status_body)
         self.keep, self.conns, self.lock = keep, [], threading.Lock()
         self.directory, self.n_requests = None, 0
@@ -127,7 +127,7 @@ class Origin:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if receive_bytes:
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-            self.sock.bind(("::1" if kind == "tcp6" else "127.0.0.1", 0))
+            self.sock.bind((ip or ("::1" if kind == "tcp6" else "127.0.0.1"), port))
             name, port = self.sock.getsockname()[:2]
             self.address = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
         self.sock.listen(backlog)

@@ -56,7 +56,7 @@ class Running:
 class Proxy:
     def __init__(self, routes=1):
         self.running, self.model = Running(routes), load_dict({"listeners": []})
-        self.draining, self.started_at, self.started_monotonic, self.services, self.snapshots = False, 1.0, 1.0, {}, None
+        self.draining, self.started_at, self.started_monotonic, self.services, self.snapshots, self.discovery = False, 1.0, 1.0, {}, None, None
 
     def alive(self):
         return self.running

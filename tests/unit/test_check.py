@@ -43,6 +43,25 @@ def test_nearly_all_files_open():
     assert CHECKS["files"](one)[0] == "fail"
 
 
+def test_endpoints_that_are_found(tmp_path):
+    """Offline a file of endpoints is read; a running proxy is believed. A fallback makes an empty cluster no fault."""
+    file = tmp_path / "app.yaml"
+    one = facts()
+    one.config = {"listeners": [{"cluster": "a"}], "clusters": [{"name": "a", "endpoints": {"file": str(file)}}, {"name": "b", "endpoints": {"dns": {"name": "b", "port": 1}}}]}
+    assert CHECKS["discovery"](one)[0] == "fail" and CHECKS["clusters"](one)[0] == CHECKS["endpoints"](one)[0] == "ok"
+    file.write_text("- 127.0.0.1:1")
+    assert CHECKS["discovery"](one)[0] == "ok"
+    file.write_text("- nowhere")
+    assert f"{file}:1:3" in CHECKS["discovery"](one)[1]
+    here = {"endpoints": [{"address": "127.0.0.1:1", "state": "active"}], "discovery": {"error": "A: nxdomain"}}
+    one.stats = {"clusters": {"a": here, "b": {**here, "discovery": {"error": None}}}}
+    assert CHECKS["discovery"](one)[:2] == ("warn", "endpoints are as they were found before: a: A: nxdomain") and CHECKS["clusters"](one)[0] == "ok"
+    here["endpoints"] = []
+    assert CHECKS["discovery"](one)[0] == CHECKS["clusters"](one)[0] == "fail"
+    one.config["clusters"][0]["fallback"] = "b"
+    assert CHECKS["clusters"](one)[0] == "ok"
+
+
 def test_differences():
     file = {"workers": 1, "listeners": [{"name": "web", "timeouts": {"idle": "1h"}}], "clusters": [{"name": "a"}], "admin": "x"}
     running = {"workers": 2, "listeners": [{"name": "web", "timeouts": {"idle": "5s"}}], "clusters": []}

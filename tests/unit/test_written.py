@@ -47,7 +47,10 @@ listeners:
   - {name: keys, bind: "127.0.0.1:0", protocol: tcp, cluster: a, access_log: {path: /tmp/a.log, json: {a: "%BYTES_SENT%", b: x}}}
 clusters:
   - {name: a, endpoints: ["127.0.0.1:80", {address: "unix:/q", weight: 3, zone: "", labels: {version: v1}}], outlier: false, retry_budget: false, balance: {name: mine}}
-  - {name: b, endpoints: [], outlier: {max_ejection_percent: 10}, limits: {requests: 7}}
+  - {name: b, endpoints: [], outlier: {max_ejection_percent: 10}, limits: {requests: 7}, fallback: c}
+  - {name: c, endpoints: {dns: {name: a.example., port: 80, resolvers: ["127.0.0.1:53", "[::1]:53"]}}, fallback: d}
+  - {name: d, endpoints: {dns: {name: b, port: 81}}, fallback: e}
+  - {name: e, endpoints: {file: /tmp/e.yaml}}
 """
 
 
