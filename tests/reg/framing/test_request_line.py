@@ -111,3 +111,10 @@ def test_http_1_0_without_host_and_leading_empty_line(setup):
         assert reply.status == 200 and not reply.all(b"transfer-encoding") and client.closed()
     seen, _ = forwarded(*setup, b"\r\n" + f"GET / HTTP/1.1\r\n{HOST}".encode())
     assert seen.target == b"/"
+
+
+def test_an_empty_host_of_http_1_0_is_replaced(setup):
+    """RFC 9112 3.2: it goes on as HTTP/1.1, where an http URI has a host."""
+    proxy, app = setup
+    seen, _ = forwarded(proxy, app, b"GET / HTTP/1.0\r\nHost: \r\nX-A: b\r\n\r\n")
+    assert seen.all(b"host") == [app.address.encode()] and seen.get(b"x-a") == b"b"
