@@ -43,6 +43,19 @@ def test_tunnel_early_bytes_and_half_close(proxy, origin):
         assert client.rest() == b"last"
 
 
+def test_a_reset_is_passed_on(proxy, origin):
+    """What was cut must not look to the upstream as if it had ended."""
+    from harness import wait_for
+    from harness.client import request
+    app = origin(echo)
+    client = proxy(CONFIG, app=app.address).connect()
+    client.send(request("GET", "/ws", *ASK))
+    assert client.response().status == 101
+    client.abort()
+    wait_for(lambda: app.conns[0].finished)
+    assert app.conns[0].reset_seen
+
+
 @pytest.mark.parametrize("target, upgrade", [("/none", "websocket"), ("/", "foo")])
 def test_not_allowed(proxy, origin, target, upgrade):
     app = origin()
