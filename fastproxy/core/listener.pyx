@@ -93,7 +93,9 @@ cdef void listener_watch(worker_t *w, wlistener_t *wl) noexcept nogil:
     if wl.shared:
         event.events |= EPOLLEXCLUSIVE
     event.data.ptr = wl
-    epoll_ctl(w.epfd, EPOLL_CTL_ADD, wl.fd, &event)      # EEXIST: it does so already
+    if epoll_ctl(w.epfd, EPOLL_CTL_ADD, wl.fd, &event) != 0 and errno != EEXIST:     # else it does so already
+        count_error(w, E_OVERLOAD)
+        accept_pause(w)                    # for want of memory: tried again by and by
 
 
 cdef void listener_unwatch(worker_t *w, wlistener_t *wl) noexcept nogil:
@@ -103,7 +105,7 @@ cdef void listener_unwatch(worker_t *w, wlistener_t *wl) noexcept nogil:
 
 
 cdef void accept_pause(worker_t *w) noexcept nogil:
-    """Out of descriptors: a level-triggered socket would be reported for ever."""
+    """Out of descriptors, or of memory to watch with: a level-triggered socket would be reported for ever."""
     cdef uint32_t i
     if not w.accept_paused:
         w.accept_paused = True

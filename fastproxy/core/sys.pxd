@@ -1,7 +1,7 @@
 # Externs of libc and the kernel.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t, int64_t, uintptr_t
 from libc.string cimport memcpy, memmove, memset, memcmp, memchr, strlen
-from libc.errno cimport errno, EAGAIN, EINTR, EINPROGRESS, EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, EPERM, EPIPE, ECONNRESET, EINVAL
+from libc.errno cimport errno, EAGAIN, EEXIST, EINTR, EINPROGRESS, EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, EPERM, EPIPE, ECONNRESET, EINVAL
 
 cdef extern from "native.h" nogil:
     bint likely "fp_likely"(bint)
