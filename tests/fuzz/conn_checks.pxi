@@ -374,6 +374,21 @@ cdef void judge_raw_client(side_t *c) noexcept nogil:
     check(c.got.n == 0, b"a client's bytes come from its cluster")
 
 
+cdef void check_log() noexcept nogil:
+    """The access log's records lie one behind the other, each whole."""
+    cdef log_rec_t *rec
+    cdef uint64_t at = ring.tail
+    while at < ring.head:
+        rec = <log_rec_t *>(ring.data + (at & (RING_SIZE - 1)))
+        if rec.size == RING_SKIP:
+            at += RING_SIZE - (at & (RING_SIZE - 1))
+            continue
+        check(rec.size >= sizeof(log_rec_t) and rec.size % 8 == 0 and at + rec.size <= ring.head, b"a record of the log is whole")
+        check(sizeof(log_rec_t) + rec.note_len + rec.ip_len + rec.upstream_len <= rec.size, b"a record holds its texts")
+        at += rec.size
+    check(at == ring.head, b"the log ends with a record")
+
+
 # ---- at rest ---------------------------------------------------------------------------------------------------------
 
 cdef short ready(int fd) noexcept nogil:
@@ -407,6 +422,9 @@ cdef const char *unsettled(worker_t *w) noexcept nogil:
             if c.state == C_IDLE:
                 if c.out == NULL and now & POLLIN:
                     return b"an idle client's bytes are read"
+            elif c.state == C_SKIP:
+                if now & POLLIN:
+                    return b"the rest of an answered request is read"
             elif c.state == C_FLUSH:
                 if c.out == NULL:
                     return b"who flushes has something to send"
@@ -440,7 +458,7 @@ cdef const char *unsettled(worker_t *w) noexcept nogil:
                 return b"a pooled conn is quiet"
         c = c.next
     for i in range(SLOTS):
-        if w.listeners[i] != NULL and w.listeners[i].fd >= 0 and not w.accept_paused and ready(w.listeners[i].fd) & POLLIN:
+        if w.listeners[i] != NULL and w.listeners[i].fd >= 0 and w.plan.plan.listeners[i] != NULL and not w.accept_paused and ready(w.listeners[i].fd) & POLLIN:
             return b"who dials is accepted"
     if worker_wait_ms(w) == 0:
         return b"a worker at rest sleeps"

@@ -10,7 +10,7 @@ cdef extern from "world.h" nogil:
     enum:
         FAULT_EINTR, FAULTS
     uint64_t world_ns
-    int world_inside, world_events, world_small, world_starved
+    int world_inside, world_events, world_small
     long world_blocks, world_fds
     unsigned int world_connects
     uint32_t world_fault[8]
@@ -93,6 +93,7 @@ cdef int n_plans
 cdef unsigned int n_dialled
 cdef int look_again
 cdef uint64_t filler
+cdef ring_t ring
 
 
 cdef void fail(const char *claim) noexcept nogil:
@@ -326,7 +327,14 @@ cdef void post_now(int type, plan_t *plan, uint32_t slot, int fd) noexcept nogil
     cdef msg_t *msg = <msg_t *>calloc(1, sizeof(msg_t))
     world_blocks += 1
     world_fds += fd >= 0
-    msg.type, msg.plan, msg.slot, msg.fd = type, plan, slot, fd
+    msg.type, msg.slot, msg.fd = type, slot, fd
+    if type == MSG_PLAN:
+        msg.wplan = <wplan_t *>calloc(1, sizeof(wplan_t))
+        msg.wplan.plan = plan
+        world_blocks += 1
+    elif type == MSG_LISTEN:
+        msg.listener = <wlistener_t *>calloc(1, sizeof(wlistener_t))
+        world_blocks += 1
     post(worker, msg)
 
 
@@ -482,12 +490,12 @@ cdef void twice(bytes_t *b) noexcept nogil:
 # ---- one input -------------------------------------------------------------------------------------------------------
 
 cdef void begin() noexcept nogil:
-    global worker, world_ns, world_inside, world_blocks, world_fds, world_starved, world_connects, n_clients, n_ups, n_marks, n_plans, filler
+    global worker, world_ns, world_inside, world_blocks, world_fds, n_clients, n_ups, n_marks, n_plans, filler
     cdef int i
     calm()
     world_ns = 1000000000000
     world_blocks = world_fds = 0
-    world_starved = n_clients = n_ups = n_plans = n_marks = filler = 0
+    n_clients = n_ups = n_plans = n_marks = filler = 0
     for i in range(FRONTS):
         fronts[i] = -1
     memset(&core, 0, sizeof(core))
@@ -497,6 +505,8 @@ cdef void begin() noexcept nogil:
     worker = worker_new(&core, 0, True)
     world_inside = 0
     core.workers = &worker
+    ring.head = ring.next = ring.tail = 0
+    worker.ring = &ring
     next_plan()
     for i in range(SLOTS):
         post_now(MSG_LISTEN, NULL, i, dup(front_fds[i]))
@@ -522,6 +532,7 @@ cdef void wind_down() noexcept nogil:
     check(worker.n_pipes == worker.n_free_pipes, b"pipes are given back")
     exchange_io()
     judge()
+    check_log()
 
 
 cdef void end() noexcept nogil:
@@ -548,7 +559,7 @@ cdef void end() noexcept nogil:
         check(plan.refs == 0, b"a retired plan has no users")
         plan = plan.next
         i += 1
-    check(i == n_plans or world_starved, b"plans are handed back")
+    check(i == n_plans, b"plans are handed back")
     pthread_mutex_destroy(&core.lock)
     for i in range(SLOTS):
         refuse(front_fds[i])
@@ -659,6 +670,7 @@ listeners:
       - {match: {headers: {x-to: t}, methods: [GET, POST]}, cluster: t}
   - name: tcp
     bind: "$tcp"
+    access_log: {path: /dev/null, format: "%REQ(X-A)% %REQ(:PATH)% %RESP(X)% %RESPONSE_CODE%"}
     timeouts: {head: 10s, stream_idle: 60s, idle: 300s}
     request_id: false
     routes: [{match: {path_prefix: /t}, cluster: t}, {cluster: m}]

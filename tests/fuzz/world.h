@@ -36,7 +36,6 @@ static long world_blocks, world_fds; /* what the core holds */
 static unsigned world_connects;
 static uint32_t world_fault[FAULTS]; /* 0: never, n: the n-th call from here on fails */
 static int world_lasts[FAULTS];      /* and all after it */
-static int world_starved;            /* an allocation has failed */
 
 static int world_strikes(int what)
 {
@@ -57,9 +56,8 @@ static int world_wait(int fd, struct epoll_event *events, int most, int ms)
     return world_events = epoll_wait(fd, events, most, ms);
 }
 static void *world_got(void *p) { if (p && world_inside) world_blocks++; return p; }
-static int world_nothing(void) { if (!world_strikes(FAULT_MALLOC)) return 0; world_starved = 1; return 1; }
-static void *world_malloc(size_t n) { return world_nothing() ? NULL : world_got(malloc(n)); }
-static void *world_calloc(size_t n, size_t m) { return world_nothing() ? NULL : world_got(calloc(n, m)); }
+static void *world_malloc(size_t n) { return world_strikes(FAULT_MALLOC) ? NULL : world_got(malloc(n)); }
+static void *world_calloc(size_t n, size_t m) { return world_strikes(FAULT_MALLOC) ? NULL : world_got(calloc(n, m)); }
 static void world_free(void *p) { if (p && world_inside) world_blocks--; free(p); }
 
 static int world_fd(int fd)
