@@ -45,8 +45,9 @@ debug: build/debug/built ## a core with assertions, on -O1: build/debug/bin/fast
 asan: build/asan/built ## a core under AddressSanitizer and UBSan: build/asan/bin/fastproxy
 	$(PY) tools/variant.py $@
 
-tsan: build/tsan/built ## a core under ThreadSanitizer: build/tsan/bin/fastproxy
+tsan: build/tsan/built ## a core under ThreadSanitizer, build/tsan/bin/fastproxy, and what several threads do on it
 	$(PY) tools/variant.py $@
+	FASTPROXY=$(CURDIR)/build/tsan/bin/fastproxy FASTPROXY_TEST_SCALE=5 $(PY) -m pytest -q --timeout=300 tests/adversity/test_races.py tests/reg/lifecycle tests/reg/log
 
 run: build      ## origins, a weighted split and a TCP listener in front of them; until Ctrl-C
 	exec $(PY) tools/demo.py

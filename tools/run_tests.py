@@ -1,6 +1,8 @@
 """`make test`: everything that has to pass, in order; the last line printed is the total.
 
-1. generated files are fresh   2. the suite on the AddressSanitizer + UBSan build   3. the suite on the release build
+1. generated files are fresh
+2. the suite on the AddressSanitizer + UBSan build; several threads against each other under ThreadSanitizer
+3. the suite on the release build
 4. sdist, a wheel from it, an empty environment with that alone: the tests of what is installed, and somebody else's extension
 5. instructions per request within the record
 """
@@ -20,6 +22,7 @@ PACKAGE = ROOT / "build" / "package"
 IN_PROCESS = ["unit/test_h1_parse.py", "unit/test_h1_oracle.py", "unit/test_match.py", "unit/test_regex.py", "unit/test_embed.py"]
 STEADY = ["http", "tcp_rr", "one_route", "routes"]  # those whose count does not depend on how bytes happen to be cut
 BLACK_BOX = ["reg", "adversity"]  # only the proxy is sanitized: the runner, and the programs that it starts, stay as they are
+RACES = ["adversity/test_races.py"]
 
 
 def say(text):
@@ -69,11 +72,12 @@ def main():
     faults, passed, failed = [], 0, 0
     if not run("make", "-s", "check"):
         faults.append("a generated file is stale: make docs")
-    if not run("make", "-s", "build", "asan"):
+    if not run("make", "-s", "build", "asan", "build/tsan/built") or not run(sys.executable, ROOT / "tools" / "variant.py", "tsan"):
         sys.exit("the build failed")
-    asan = environment("asan")
+    asan, tsan = environment("asan"), environment("tsan")
     for name, paths, env in (("AddressSanitizer", IN_PROCESS, asan),
                              ("AddressSanitizer", BLACK_BOX, {"FASTPROXY": asan["FASTPROXY"], "FASTPROXY_TEST_SCALE": "3"}),
+                             ("ThreadSanitizer", RACES, {"FASTPROXY": tsan["FASTPROXY"], "FASTPROXY_TEST_SCALE": "5"}),
                              ("release", ["unit", *BLACK_BOX], {})):
         good, bad = suite(name, paths, **env)
         passed, failed = passed + good, failed + bad

@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PRELOAD = {"asan": "libasan.so", "tsan": "libtsan.so"}
 OPTIONS = {
     "asan": {"ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:disable_coredump=1", "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1"},
-    "tsan": {"TSAN_OPTIONS": f"halt_on_error=1:second_deadlock_stack=1"},
+    "tsan": {"TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1"},
 }
 
 

@@ -151,6 +151,8 @@ class Admin:
                 raise Refused(403, "Host must be an IP address or localhost")
             if method == "POST" and headers.get("x-fastproxy-admin") != "1":
                 raise Refused(403, "a changing call needs the header x-fastproxy-admin: 1")
+        if not self.proxy.running and call not in (self.ready, self.live):
+            raise Refused(503, "the proxy has ended")  # asked in the moment between its end and that of this service
         query = {name: values[-1] for name, values in parse_qs(target.query).items()}
         return call(query, body)
 

@@ -69,6 +69,14 @@ def test_drain_and_ready(ask):
     assert ask("GET", "/ready", proxy=proxy).startswith("HTTP/1.1 503 ")
 
 
+@pytest.mark.parametrize("path", ["/ready", "/stats", "/metrics", "/clusters"])
+def test_asked_behind_the_end(ask, path):
+    """The proxy ends before its admin address does."""
+    proxy = Proxy()
+    proxy.running = None
+    assert ask("GET", path, proxy=proxy).startswith("HTTP/1.1 503 ")
+
+
 def test_socket_is_private_and_goes_away(tmp_path):
     async def run():
         service = await Admin(Proxy(), "admin").open(f"unix:{tmp_path}/admin.sock")
