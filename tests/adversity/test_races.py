@@ -68,7 +68,7 @@ def test_plans_swap_under_load(proxy, origin):
             while not stop.is_set():
                 one.stats()
                 one.metrics()
-        except (OSError, EOFError) as fault:
+        except (OSError, EOFError, ValueError) as fault:      # 503 is no JSON
             faults.append(("admin", fault))
 
     threads = [threading.Thread(target=load, args=(number,)) for number in range(4)] + [threading.Thread(target=look)]
