@@ -19,7 +19,7 @@ from variant import environment
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "build" / "package"
-IN_PROCESS = ["unit/test_h1_parse.py", "unit/test_h1_oracle.py", "unit/test_match.py", "unit/test_regex.py", "unit/test_embed.py"]
+IN_PROCESS = ["unit/test_h1_parse.py", "unit/test_h1_oracle.py", "unit/test_match.py", "unit/test_regex.py", "unit/test_embed.py", "unit/test_core.py"]
 STEADY = ["http", "tcp_rr", "one_route", "routes"]  # those whose count does not depend on how bytes happen to be cut
 BLACK_BOX = ["reg", "adversity"]  # only the proxy is sanitized: the runner, and the programs that it starts, stay as they are
 RACES = ["adversity/test_races.py"]
