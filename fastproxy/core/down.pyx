@@ -164,8 +164,8 @@ cdef void down_next(conn_t *c) noexcept nogil:
     c.stream = NULL
     c.state = C_IDLE
     c.partial = False
-    if conf == NULL or c.w.draining:
-        down_close(c, False)
+    if conf == NULL or c.w.closing_idle:
+        down_close(c, True)                # the answer did not say so: another request may be on its way
         return
     set_deadline(c, conf.idle_ns if c.out == NULL else c.idle_ns)
     if c.inb != NULL or c.ev & EV_IN:

@@ -53,6 +53,7 @@ cdef class Core:
     cdef plan_t *current
     cdef bint closed
     cdef bint started
+    cdef bint draining
     cdef object __weakref__
 
     def __cinit__(self, int workers=1):
@@ -108,13 +109,13 @@ cdef class Core:
             pthread_setname_np(self.c.workers[i].thread, f"worker-{i}".encode())
 
     def add_listener(self, int slot, list fds):
-        """Accepts on listening sockets, which the core owns from here on: one for each worker, or one for all."""
+        """Accepts on listening sockets, which the core owns from here on: one for each worker, or more, or one for all."""
         cdef bint shared = len(fds) == 1 and self.c.n_workers > 1
         cdef list copies = []
         self.check()
         if not 0 <= slot < MAX_LISTENERS:
             raise ValueError(f"slot {slot} is not from 0 to {MAX_LISTENERS - 1}")
-        if len(fds) != (1 if shared else self.c.n_workers):
+        if not shared and len(fds) < self.c.n_workers:
             raise ValueError(f"{len(fds)} sockets for {self.c.n_workers} workers")
         try:
             while len(fds) + len(copies) < self.c.n_workers:
@@ -133,20 +134,39 @@ cdef class Core:
             self.slots.discard(slot)
             self.tell(MSG_UNLISTEN, NULL, None, slot, False)
 
+    def leave_listener(self, int slot):
+        """Closes the sockets with what is queued: another process has them."""
+        self.check()
+        if slot in self.slots:
+            self.tell(MSG_LEAVE, NULL, None, slot, False)
+
     def drain(self):
-        """Stops accepting; idle conns are closed, busy ones after their stream."""
+        """Accepts what is queued, then no more. Whoever has a conn is told to close it with the answer to his next request."""
         self.check()
         self.tell(MSG_DRAIN, NULL, None, 0, False)
+        self.draining = True
+
+    def close_idle(self):
+        """While draining: closes conns without a request, and each other one after its stream."""
+        self.check()
+        self.tell(MSG_CLOSE_IDLE, NULL, None, 0, False)
+
+    def close_all(self):
+        """Ends what still runs; stats() counts it soon after."""
+        self.check()
+        self.tell(MSG_CLOSE_ALL, NULL, None, 0, False)
 
     def active(self):
-        """{"conns": open downstream conns, "streams": exchanges running}"""
+        """{"conns": open downstream conns, "streams": exchanges running, "accepting": workers that are still to take what is queued
+        when the drain began}"""
         cdef uint32_t i
-        cdef uint64_t conns = 0, streams = 0
+        cdef uint64_t conns = 0, streams = 0, accepting = 0
         if not self.closed:
             for i in range(self.c.n_workers):
+                accepting += self.draining and not fp_flag_load(&self.c.workers[i].drained)
                 conns += fp_load(&self.c.workers[i].n_down)
                 streams += fp_load(&self.c.workers[i].n_streams)
-        return {"conns": conns, "streams": streams}
+        return {"conns": conns, "streams": streams, "accepting": accepting}
 
     def cluster(self, dict row):
         """Compiles a cluster (compile.cluster_of). ValueError if an address or its balancer cannot be had."""
@@ -380,11 +400,11 @@ cdef class Core:
         return True
 
     cdef tell(self, int type, plan_t *plan, fds, uint32_t slot, bint shared):
-        """One message to each worker: to all of them, or, without memory, to none."""
+        """One message to each worker: to all of them, or, without memory, to none. With more descriptors than workers, some get more."""
         cdef msg_t *first = NULL
         cdef msg_t *msg
-        cdef uint32_t i
-        for i in range(self.c.n_workers):
+        cdef uint32_t i, n = <uint32_t>len(fds) if fds is not None else self.c.n_workers
+        for i in range(n):
             msg = <msg_t *>calloc(1, sizeof(msg_t))
             if msg != NULL:
                 msg.next = first
@@ -403,13 +423,14 @@ cdef class Core:
                 raise MemoryError
             if type == MSG_PLAN:
                 msg.wplan.plan = plan
-        for i in range(self.c.n_workers):
+        for i in range(n):
             msg = first
             first = msg.next
             msg.next = NULL
             msg.type, msg.slot, msg.shared = type, slot, shared
             msg.fd = fds[i] if fds is not None else -1
-            post(self.c.workers[i], msg)
+            msg.more = i >= self.c.n_workers
+            post(self.c.workers[i % self.c.n_workers], msg)
 
     cdef build_cluster(self, cluster_t *cluster, dict row):
         cdef part_t *part = &cluster.part

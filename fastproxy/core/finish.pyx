@@ -44,7 +44,7 @@ cdef void finish(stream_t *s) noexcept nogil:
     if down.stream != s:
         return
     if not s.keep_down:
-        down_close(down, not s.flow[REQ].done)
+        down_close(down, not s.flow[REQ].done or w.draining)     # a client that did not ask for it may send more
     elif s.flow[REQ].done:
         down_next(down)
     else:

@@ -24,7 +24,7 @@ cdef void listener_event(worker_t *w, wlistener_t *wl, int most) noexcept nogil:
         if conf == NULL:
             close(fd)
             continue
-        accepted(w, wl, conf, fd, &addr)
+        accepted(w, w.listeners[wl.slot], conf, fd, &addr)
 
 
 cdef void accepted(worker_t *w, wlistener_t *wl, lconf_t *conf, int fd, sockaddr_storage *addr) noexcept nogil:
@@ -87,21 +87,26 @@ cdef uint8_t address_text(sockaddr_storage *addr, char *out) noexcept nogil:
 cdef void listener_watch(worker_t *w, wlistener_t *wl) noexcept nogil:
     """Accepts from here on, unless something stands against it: no plan has the listener yet, or accept is paused."""
     cdef epoll_event event
-    if wl == NULL or wl.fd < 0 or w.accept_paused or w.draining or w.plan == NULL or w.plan.plan.listeners[wl.slot] == NULL:
-        return
-    event.events = EPOLLIN
-    if wl.shared:
-        event.events |= EPOLLEXCLUSIVE
-    event.data.ptr = wl
-    if epoll_ctl(w.epfd, EPOLL_CTL_ADD, wl.fd, &event) != 0 and errno != EEXIST:     # else it does so already
-        count_error(w, E_OVERLOAD)
-        accept_pause(w)                    # for want of memory: tried again by and by
+    while wl != NULL:
+        if wl.fd < 0 or w.accept_paused or w.draining or w.plan == NULL or w.plan.plan.listeners[wl.slot] == NULL:
+            return
+        event.events = EPOLLIN
+        if wl.shared:
+            event.events |= EPOLLEXCLUSIVE
+        event.data.ptr = wl
+        if epoll_ctl(w.epfd, EPOLL_CTL_ADD, wl.fd, &event) != 0 and errno != EEXIST:     # else it does so already
+            count_error(w, E_OVERLOAD)
+            accept_pause(w)                # for want of memory: tried again by and by
+        wl = wl.more
 
 
 cdef void listener_unwatch(worker_t *w, wlistener_t *wl) noexcept nogil:
+    """Not left to close(): another process may have the socket, and then the registration would not end with our descriptor."""
     cdef epoll_event event
-    if wl != NULL and wl.fd >= 0:
-        epoll_ctl(w.epfd, EPOLL_CTL_DEL, wl.fd, &event)
+    while wl != NULL:
+        if wl.fd >= 0:
+            epoll_ctl(w.epfd, EPOLL_CTL_DEL, wl.fd, &event)
+        wl = wl.more
 
 
 cdef void accept_pause(worker_t *w) noexcept nogil:
@@ -123,26 +128,50 @@ cdef void accept_resume(worker_t *w) noexcept nogil:
 
 cdef void listener_add(worker_t *w, msg_t *msg) noexcept nogil:
     cdef wlistener_t *wl = w.listeners[msg.slot]
+    cdef wlistener_t *first = wl
+    if wl != NULL and not msg.more:
+        listener_stop(w, wl)
+    # An event of this batch may still point to one that is out of use: they are used again, and freed with the worker.
+    while wl != NULL and wl.fd >= 0:
+        wl = wl.more
     if wl == NULL:
         wl = msg.listener
         msg.listener = NULL
-        fp_ptr_store(<void **>&w.listeners[msg.slot], wl)
-    else:
-        listener_stop(w, wl)
+        if first != NULL:
+            wl.more = first.more
+            first.more = wl
+        else:
+            fp_ptr_store(<void **>&w.listeners[msg.slot], wl)
     if w.draining:
         close(msg.fd)                      # refused at once, instead of waiting for an accept that does not come
         msg.fd = -1
     wl.kind, wl.slot, wl.fd, wl.shared = K_LISTENER, msg.slot, msg.fd, msg.shared
-    listener_watch(w, wl)
+    listener_watch(w, w.listeners[msg.slot])
+
+
+cdef void listener_accept_all(worker_t *w, wlistener_t *wl) noexcept nogil:
+    while wl != NULL:
+        listener_event(w, wl, 65536)
+        wl = wl.more
 
 
 cdef void listener_stop(worker_t *w, wlistener_t *wl) noexcept nogil:
     """Accepts what is queued, then closes: a conn that the kernel has acknowledged is not reset."""
-    if wl.fd < 0:
-        return
     listener_unwatch(w, wl)
-    listener_event(w, wl, 65536)
-    listener_close(w, wl)
+    listener_accept_all(w, wl)
+    while wl != NULL:
+        listener_close(w, wl)
+        wl = wl.more
+
+
+cdef void listener_leave(worker_t *w, wlistener_t *wl) noexcept nogil:
+    """Closes our descriptors: another process has the sockets, with what is queued."""
+    listener_unwatch(w, wl)
+    while wl != NULL:
+        if wl.fd >= 0:
+            close(wl.fd)
+        wl.fd = -1
+        wl = wl.more
 
 
 cdef void listener_close(worker_t *w, wlistener_t *wl) noexcept nogil:

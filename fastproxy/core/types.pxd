@@ -306,6 +306,7 @@ cdef struct wlistener_t:
     uint8_t kind                   # K_LISTENER
     bint shared                    # one socket for all workers (Unix)
     int fd
+    wlistener_t *more              # further sockets, of a process that had more workers; the first one counts for all
     uint32_t slot
     uint64_t accepted
     uint64_t closed
@@ -411,6 +412,9 @@ cdef enum msg_type:
     MSG_UNLISTEN = 3
     MSG_DRAIN = 4
     MSG_STOP = 5
+    MSG_LEAVE = 6                  # a listener goes on in another process
+    MSG_CLOSE_IDLE = 7
+    MSG_CLOSE_ALL = 8
 
 cdef struct msg_t:
     msg_t *next
@@ -420,6 +424,7 @@ cdef struct msg_t:
     int fd
     uint32_t slot
     bint shared
+    bint more                      # MSG_LISTEN: beside the worker's first socket of the slot
 
 cdef struct ring_t:                # access records of a worker, to the policy thread
     uint64_t head                  # bytes ever written
@@ -438,6 +443,8 @@ cdef struct worker_t:
     int timer_fd                   # workers: 0 alone
     bint in_loop                   # the caller's loop polls epfd
     bint draining
+    bint closing_idle              # draining, and the time of idle conns is over
+    int drained                    # whoever was queued has been accepted (atomic)
     bint stop
     core_t *core
     wplan_t *plan

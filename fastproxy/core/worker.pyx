@@ -69,8 +69,8 @@ cdef void conn_resume(worker_t *w, conn_t *c) noexcept nogil:
             up_readable(c)
     elif c.state == C_IDLE:
         down_read(c)
-        if c.state == C_IDLE and c.inb == NULL and (w.draining or w.plan.plan.listeners[c.slot] == NULL):
-            down_close(c, False)
+        if c.state == C_IDLE and c.inb == NULL and (w.closing_idle or w.plan.plan.listeners[c.slot] == NULL):
+            down_close(c, True)
     elif c.state == C_SKIP:
         down_skip(c)
     elif c.state == C_BUSY and c.stream.waiting:
@@ -123,12 +123,20 @@ cdef void read_mail(worker_t *w) noexcept nogil:
             if w.listeners[msg.slot] != NULL:
                 listener_stop(w, w.listeners[msg.slot])
             resume_idle(w)
+        elif msg.type == MSG_LEAVE:
+            if w.listeners[msg.slot] != NULL:
+                listener_leave(w, w.listeners[msg.slot])
         elif msg.type == MSG_DRAIN:
             w.draining = True
             for i in range(MAX_LISTENERS):
                 if w.listeners[i] != NULL:
                     listener_stop(w, w.listeners[i])
+            fp_flag_store(&w.drained, 1)
+        elif msg.type == MSG_CLOSE_IDLE:
+            w.closing_idle = True
             resume_idle(w)
+        elif msg.type == MSG_CLOSE_ALL:
+            close_all(w)
         elif msg.type == MSG_STOP:
             w.stop = True
         if msg != &w.stop_msg:
@@ -145,6 +153,17 @@ cdef void resume_idle(worker_t *w) noexcept nogil:
         c = c.next
 
 
+cdef void close_all(worker_t *w) noexcept nogil:
+    """Ends every stream, and counts it, and closes every conn."""
+    cdef conn_t *c
+    while w.conns != NULL:
+        c = w.conns
+        if c.stream != NULL:
+            stream_abort(c.stream, 0)
+        else:
+            conn_close(c, False)
+
+
 cdef void plan_install(worker_t *w, wplan_t *wp) noexcept nogil:
     """From here on new streams run under this plan. Takes wp; the caller has counted the worker in plan.refs."""
     cdef wplan_t *old = w.plan
@@ -153,7 +172,7 @@ cdef void plan_install(worker_t *w, wplan_t *wp) noexcept nogil:
     for i in range(MAX_LISTENERS):
         if old != NULL and old.plan.listeners[i] != NULL and plan.listeners[i] == NULL and w.listeners[i] != NULL:
             listener_unwatch(w, w.listeners[i])
-            listener_event(w, w.listeners[i], 65536)      # who came before the swap is served as before it
+            listener_accept_all(w, w.listeners[i])        # who came before the swap is served as before it
     w.plan = wp
     fp_store(&w.generation, plan.generation)
     for i in range(MAX_LISTENERS):
@@ -250,14 +269,10 @@ cdef void worker_free(worker_t *w) noexcept nogil:
     cdef buf_t *b
     cdef pipe_t *p
     cdef arena_t *block
+    cdef wlistener_t *wl
     cdef msg_t *msg
     w.stop = True
-    while w.conns != NULL:
-        c = w.conns
-        if c.stream != NULL:
-            stream_abort(c.stream, 0)
-        else:
-            conn_close(c, False)
+    close_all(w)
     while w.ready != NULL:
         c = w.ready
         w.ready = c.link
@@ -265,9 +280,11 @@ cdef void worker_free(worker_t *w) noexcept nogil:
         w.dead = c
     free_dead(w)
     for i in range(MAX_LISTENERS):
-        if w.listeners[i] != NULL:
-            listener_close(w, w.listeners[i])
-            free(w.listeners[i])
+        while w.listeners[i] != NULL:
+            wl = w.listeners[i]
+            w.listeners[i] = wl.more
+            listener_close(w, wl)
+            free(wl)
     while w.mail != NULL:
         msg = w.mail
         w.mail = msg.next
