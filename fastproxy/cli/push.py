@@ -13,7 +13,7 @@ from fastproxy.model.walk import is_null
 from fastproxy.wire.messages import Ack, Nack
 from fastproxy.wire.source import Source
 
-SETTINGS = ("workers", "admin", "metrics", "drain_timeout")
+SETTINGS = ("workers", "admin", "metrics", "drain_timeout", "drain_grace")
 
 
 def push(file, path, timeout_s, uids, output):

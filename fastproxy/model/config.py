@@ -164,5 +164,6 @@ class Config(Struct, frozen=True, kw_only=True):
     admin: Optional[str]
     metrics: Optional[str]
     drain_timeout: float
+    drain_grace: float
     listeners: List[Listener]
     clusters: List[Cluster]

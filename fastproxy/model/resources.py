@@ -49,6 +49,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     admin: Optional[str]
     metrics: Optional[str]
     drain_timeout: float
+    drain_grace: float
 
 
 class Entry:
@@ -237,7 +238,7 @@ class Resources:
                 out.listeners[name] = replace(one.made, routes=table.routes, virtual_hosts=table.virtual_hosts)
         settings = entries["settings"].get(SETTINGS)
         made = settings.made if settings else DEFAULT_SETTINGS
-        out.config = config.Config(workers=made.workers, admin=made.admin, metrics=made.metrics, drain_timeout=made.drain_timeout,
+        out.config = config.Config(workers=made.workers, admin=made.admin, metrics=made.metrics, drain_timeout=made.drain_timeout, drain_grace=made.drain_grace,
                                    listeners=list(out.listeners.values()), clusters=list(out.clusters.values()))
         return out
 
@@ -248,7 +249,7 @@ class Resources:
 
     def settings(self):
         one = self.config
-        return one.workers, one.admin, one.metrics, one.drain_timeout
+        return one.workers, one.admin, one.metrics, one.drain_timeout, one.drain_grace
 
     def packed(self):
         """{kind: {name: packed}}: as it all came."""

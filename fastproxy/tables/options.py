@@ -41,6 +41,8 @@ SECTIONS = {
         "admin": Option(("bind",), None, "off unless asked for", "Where the admin interface listens. A Unix socket gets mode 0600. Absent: off."),
         "metrics": Option(("bind",), None, "off unless asked for", "Where `/metrics`, `/ready` and `/live` are served, read only. Absent: off."),
         "drain_timeout": Option(("duration", "0s", FOREVER), "30s", "Kubernetes grants a pod 30 s to end", "How long a drain lets streams finish before it closes them."),
+        "drain_grace": Option(("duration", "0s", FOREVER), "1s", "ours; nginx keepalive_min_timeout is meant for the same", "How long a drain leaves HTTP connections open that have no request. "
+                              "One that comes in that time is answered, with `Connection: close`. At most half of `drain_timeout`."),
         "listeners": Option(("list", ("section", "listener"), 0), REQUIRED, "", "Where the proxy accepts connections."),
         "clusters": Option(("list", ("section", "cluster"), 0), [], "", "Where requests and connections can go."),
     }),
@@ -203,7 +205,7 @@ SECTIONS = {
 }
 # What a snapshot has besides `listener` and `cluster`, which are the file's own sections (docs/snapshot_protocol.md).
 RESOURCES = {
-    "settings": Section("The proxy as a whole.", {key: SECTIONS["config"].options[key] for key in ("workers", "admin", "metrics", "drain_timeout")}),
+    "settings": Section("The proxy as a whole.", {key: SECTIONS["config"].options[key] for key in ("workers", "admin", "metrics", "drain_timeout", "drain_grace")}),
     "route_table": Section("Routes that several listeners may share. One of the two.", {
         key: SECTIONS["listener"].options[key] for key in ("routes", "virtual_hosts")}),
     "endpoints": Section("The endpoints of the cluster of the same name.", {"endpoints": SECTIONS["cluster"].options["endpoints"]}),
