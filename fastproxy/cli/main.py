@@ -40,12 +40,14 @@ def parser():
         one = among.add_parser(name, help=about, description=about, epilog=f"example: {example}", allow_abbrev=False, formatter_class=layout)
         return one
 
-    run = verb("run", "Run a proxy from a configuration file, or from what a snapshot source says.",
-               "fastproxy run -c proxy.yaml, or fastproxy run --snapshots unix:/run/agent.sock --node web-1")
+    run = verb("run", "Run a proxy from a configuration file, or from what a snapshot source says; with -- COMMAND ARGS behind it, start the command when the proxy is ready, and end with its exit code.",
+               "fastproxy run -c proxy.yaml, or fastproxy run --snapshots unix:/run/agent.sock --node web-1, or fastproxy run -c proxy.yaml -- COMMAND")
     run.add_argument("-c", "--config", metavar="FILE", help="the configuration (YAML)")
     run.add_argument("-t", "--test", action="store_true", help="only say whether the file is valid")
     run.add_argument("--snapshots", metavar="unix:PATH", help="the socket of a snapshot source, instead of a file")
     run.add_argument("--node", metavar="NAME", help="with --snapshots: what this proxy is called")
+    run.add_argument("--stay", action="store_true",
+                     help="after a hot restart (SIGUSR2) stay, as the parent of the new process, for who watches this one")
     run.add_argument("--source-uid", metavar="UID", type=int, action="append", default=[],
                      help="with --snapshots: a user who may be the source, besides our own and root; may be repeated")
 
@@ -112,7 +114,15 @@ def main(argv=None):
     for words in argv[:1], argv[:2]:
         if " ".join(words) in NOT_BUILT:
             return usage(f"'{' '.join(words)}' is not built yet")
+    command = ()
+    if argv and argv[0] == "run" and "--" in argv:
+        at = argv.index("--")
+        argv, command = argv[:at], argv[at + 1:]
+        if not command:
+            return usage("no command after --")
     options = parser().parse_args(argv)
+    if options.verb == "run":
+        options.command = command
     return globals()[options.verb](options)
 
 
@@ -129,9 +139,9 @@ def run(options):
     if not options.config:
         return usage("run needs -c FILE, or --snapshots unix:PATH --node NAME")
     if options.test:
-        return judge(options.config, "text")
+        return usage("-t runs no command") if options.command else judge(options.config, "text")
     from fastproxy.proxy.main import run
-    return run(options.config)
+    return run(options.config, options.command, options.stay)
 
 
 def run_snapshots(options):
@@ -147,7 +157,7 @@ def run_snapshots(options):
         return usage(str(error))
     import os
     from fastproxy.proxy.snapshots import run
-    return run(address, options.node, {os.getuid(), 0, *options.source_uid})
+    return run(address, options.node, {os.getuid(), 0, *options.source_uid}, options.command, options.stay)
 
 
 def push(options):

@@ -43,24 +43,34 @@ class Admin:
 
     def __init__(self, proxy, kind):
         self.proxy, self.kind = proxy, kind
-        self.listening, self.tasks, self.restore = None, set(), {}
-        self.bind = self.identity = self.address = None
+        self.sock = self.listening = None
+        self.tasks, self.restore = set(), {}
+        self.bind = self.identity = self.address = self.offer = None
         self.paths = {("GET", "/ready"): self.ready, ("GET", "/live"): self.live, ("GET", "/metrics"): self.metrics}
         if kind == "admin":
             self.paths |= {("GET", "/stats"): self.stats, ("GET", "/config"): self.config, ("GET", "/clusters"): self.clusters,
                            ("GET", "/logging"): self.levels,
                            ("POST", "/drain"): self.drain, ("POST", "/logging"): self.logging}
 
-    async def open(self, bind):
-        (sock,), self.address = listen.open_sockets(bind, mode=0o600)
-        self.bind, self.identity = bind, listen.identity(bind)
-        start = asyncio.start_unix_server if sock.family == socket.AF_UNIX else asyncio.start_server
-        self.listening = await start(self.on_connection, sock=sock, limit=HEAD_BYTES)
+    def open(self, bind, offers=()):
+        """Who connects from here on waits for start(). `offers`: what another process hands over (handover.Offer)."""
+        self.bind, self.offer = bind, next((offer for offer in offers if offer.fits(self.kind, bind)), None)
+        if self.offer:
+            self.address, ((self.sock, *_), _) = self.offer.address, listen.adopt(self.offer.fds, 1)
+        else:
+            (self.sock,), self.address = listen.open_sockets(bind, mode=0o600)
+            self.identity = listen.identity(bind)
         return self
+
+    async def start(self):
+        if self.offer:
+            self.identity, self.offer = self.offer.identity, None
+        start = asyncio.start_unix_server if self.sock.family == socket.AF_UNIX else asyncio.start_server
+        self.listening = await start(self.on_connection, sock=self.sock, limit=HEAD_BYTES)
 
     async def close(self):
         listen.remove_ours(self.bind, self.identity)
-        self.listening.close()
+        (self.listening or self.sock).close()
         for timer, logger in list(self.restore.values()):
             timer.cancel()
             logger.setLevel(logging.NOTSET)
@@ -171,7 +181,7 @@ class Admin:
         return as_json(200, metrics.report(self.proxy, query.get("histograms") == "1"))
 
     def clusters(self, query, body):
-        return as_json(200, metrics.clusters_of(self.proxy.alive().core.stats(), self.proxy))
+        return as_json(200, metrics.clusters_of(metrics.collect(self.proxy), self.proxy))
 
     def config(self, query, body):
         from fastproxy.model.written import redact, written  # only who asks for it pays for it

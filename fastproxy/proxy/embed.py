@@ -28,6 +28,10 @@ class Proxy:
         self.draining = False
         self.started_at = self.started_monotonic = 0.0      # Unix time; the other clock
         self.snapshots = None       # who follows a source for it (snapshots.py)
+        self.inherited = None       # what the process before this one handed over (handover.py)
+        self.before = None          # counters of the processes before this one, as metrics.collect has them
+        self.restarts = 0           # how many those are
+        self.idle_timer = None
 
     @classmethod
     def from_file(cls, path):
@@ -55,15 +59,18 @@ class Proxy:
         if self.running or self.discovery:
             raise RuntimeError("the proxy is running")
         self.loop = asyncio.get_running_loop()
-        self.draining, self.started_at, self.started_monotonic = False, time.time(), time.monotonic()
         try:
-            self.running = Running(await self.found(self.model))
-            if self.running.workers == 0:
-                self.loop.add_reader(self.running.core.fileno(), self.running.core.turn)
-            await self.serve(self.model)
+            found = await self.found(self.model)
+            await self.serve(self.model, lambda _: self.run(found))
         except BaseException:
             await self.close()
             raise
+
+    def run(self, model):
+        self.draining, self.started_at, self.started_monotonic = False, time.time(), time.monotonic()
+        self.running = Running(model, self.inherited)
+        if self.running.workers == 0:
+            self.loop.add_reader(self.running.core.fileno(), self.running.core.turn)
 
     async def apply(self, config):
         """Replaces the configuration (a dict, or a model) while serving: no connection is closed that need not be.
@@ -74,7 +81,7 @@ class Proxy:
             try:
                 model = model_of(config)
                 found = await self.found(model)
-                await self.serve(model, ready_to_apply=lambda _: running.apply(found))
+                await self.serve(model, lambda _: running.apply(found))
             except BaseException as error:
                 running.note(error)
                 if self.discovery:
@@ -111,17 +118,22 @@ class Proxy:
             else:
                 await asyncio.sleep(0.001)
 
-    async def serve(self, model, ready_to_apply=None):
-        """Opens the admin and metrics addresses of a model which are new, and closes those which are no more in it."""
+    async def serve(self, model, apply):
+        """Applies a model; opens its admin and metrics addresses which are new, and closes those which are no more in it."""
         wanted = {name: address for name in ("admin", "metrics") if (address := getattr(model, name))}
         fresh = {}
         try:
             for name, address in wanted.items():
                 if self.services.get(name, (None,))[0] != address:
                     from fastproxy.proxy.admin import Admin  # only who asks for it pays for it
-                    fresh[name] = address, await Admin(self, name).open(address)
-            if ready_to_apply:
-                ready_to_apply(model)
+                    fresh[name] = address, Admin(self, name).open(address, self.inherited.services if self.inherited else ())
+            apply(model)
+            if self.inherited:
+                # From here on we serve, and the process before us does not any more. Its counters come before anybody asks for ours.
+                inherited, self.inherited = self.inherited, None
+                await inherited.take_over(self, [service for _, service in fresh.values()])
+            for _, service in fresh.values():
+                await service.start()
         except BaseException:
             for _, service in fresh.values():
                 await service.close()
@@ -148,17 +160,22 @@ class Proxy:
         from fastproxy.proxy.metrics import report
         return report(self)
 
-    def begin_drain(self):
-        """Stops accepting and closes idle connections; what is in flight goes on, and is told to close afterwards."""
+    def begin_drain(self, timeout_s=None):
+        """Stops accepting. Who has a connection is told to close it with the answer to his next request; those without a request
+        are closed after `drain_grace`, so that hardly any meets the request that is under way on it."""
         if not self.draining:
+            core = self.alive().core
             self.draining = True
-            self.alive().core.drain()
+            core.drain()
+            timeout_s = self.model.drain_timeout if timeout_s is None else timeout_s
+            self.idle_timer = self.loop.call_later(min(self.model.drain_grace, timeout_s / 2), core.close_idle)
 
     async def drain(self, timeout_s=None):
         """Waits until nothing is in flight. True if so, False if the time was over before."""
         core = self.alive().core
-        self.begin_drain()
-        end = self.loop.time() + (self.model.drain_timeout if timeout_s is None else timeout_s)
+        timeout_s = self.model.drain_timeout if timeout_s is None else timeout_s
+        self.begin_drain(timeout_s)
+        end = self.loop.time() + timeout_s
         while any(core.active().values()):
             if self.loop.time() >= end:
                 return False
@@ -170,6 +187,8 @@ class Proxy:
         running, self.running = self.running, None
         services, self.services = self.services, {}
         discovery, self.discovery = self.discovery, None
+        if self.idle_timer:
+            self.idle_timer.cancel()
         if running and running.foreign:
             return
         if running and not running.closed:

@@ -66,14 +66,8 @@ def open_tcp(bind, count):
     sockets = []
     try:
         for i in range(count):
-            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            sock = tcp_socket(family)
             sockets.append(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            # Accepted sockets inherit these two, which saves two calls for each connection.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # 0.0.0.0 and [::] may both be bound
             if i:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind(address)
@@ -88,6 +82,41 @@ def open_tcp(bind, count):
             sock.close()
         raise
     return sockets, address_of(sockets[0])
+
+
+def tcp_socket(family):
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Accepted sockets inherit these two, which saves two calls for each connection.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # 0.0.0.0 and [::] may both be bound
+    return sock
+
+
+def adopt(fds, count):
+    """-> (sockets, late): of another process's listening sockets, which stay its own as well. All of them, since one that is closed
+    loses its queue; for TCP at least `count`. The `late` are new among them, and are to listen() when nothing more can go wrong."""
+    sockets, late = [], []
+    try:
+        for fd in fds:
+            sockets.append(socket.socket(fileno=os.dup(fd)))
+            sockets[-1].setblocking(False)
+        if sockets[0].family != socket.AF_UNIX and len(sockets) < count:
+            for one in sockets:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            while len(sockets) < count:
+                sock = tcp_socket(sockets[0].family)
+                sockets.append(sock)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                sock.bind(sockets[0].getsockname())
+                late.append(sock)
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets, late
 
 
 def open_unix(path, mode):

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 
@@ -17,36 +18,42 @@ from fastproxy.proxy.listen import ListenError
 log = logging.getLogger("fastproxy.process")
 config_log = logging.getLogger("fastproxy.config")
 CHILDREN_POLL_S = 0.05
+LAST_REPORT_S = 1.0
 WATCH_S = 1.0  # a poll sees what inotify does not: a replaced link, as mounted configuration is replaced
 
 
-def run(path):
-    """The exit code: 0 after a drain, 1 if the file is invalid or an address cannot be had."""
+def run(path, command=(), stay=False):
+    """The exit code: that of the command, else 0 after a drain; 1 if the file is invalid or an address cannot be had."""
+    return run_process(lambda inherited: FromFile(path, command, stay, inherited))
+
+
+def run_process(make):
     write_logs()
+    for number in (signal.SIGHUP, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)   # too early to be of use; without that it would end us
+    inherited, loop = None, uvloop.new_event_loop()
     try:
-        process = FromFile(path)
+        if "FASTPROXY_HANDOVER" in os.environ:
+            from fastproxy.proxy.handover import Inherited
+            inherited = Inherited.receive()
+        return loop.run_until_complete(make(inherited).live())
     except ConfigError as error:
-        return fail(*error.errors)
-    except OSError as error:
-        return fail(f"{path}: {error.strerror}")
-    return run_process(process)
-
-
-def run_process(process):
-    loop = uvloop.new_event_loop()
-    try:
-        return loop.run_until_complete(process.live())
-    except (ListenError, ValueError) as error:
-        return fail(getattr(error, "strerror", None) or error)
+        return fail(inherited, *error.errors)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        return fail(inherited, f"{error.filename}: {why}" if getattr(error, "filename", None) else why)
     finally:
         # The loop gives signals their default back, and whoever asks again must not kill what is ending already.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2})
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         loop.close()
 
 
-def fail(*lines):
+def fail(inherited, *lines):
     for line in lines:
         print(line, file=sys.stderr)
+    if inherited:
+        inherited.fail("; ".join(map(str, lines)))
     return 1
 
 
@@ -63,17 +70,34 @@ def write_logs():
 
 
 class Process:
-    """What a process has that an embedded proxy has not: signals, and children to reap as PID 1.
+    """What a process has that an embedded proxy has not: signals, children, a command, and a process before and after it.
 
     `follow` brings the proxy up and keeps it at what its configuration says: a file (below), or a source (snapshots.py)."""
 
-    def __init__(self):
+    def __init__(self, command=(), stay=False, inherited=None):
         self.proxy = None               # from its first configuration on
-        self.end = asyncio.Event()      # a first signal: drain
-        self.now = asyncio.Event()      # a second one: no more waiting
+        self.end = asyncio.Event()      # drain: a signal, the command has ended, or another process serves
+        self.now = asyncio.Event()      # a second signal: no more waiting
+        self.asked = 0                  # signals to end
+        self.deadline = None            # drain_timeout after the first of them
         self.ready, self.said = False, {}   # what was printed: listener name -> address
+        self.children = {}              # pid -> future of its exit code
+        self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())    # what children are given
+        self.changing = asyncio.Lock()  # around whatever changes what is served
+        self.inherited = inherited      # handover.Inherited
+        self.line = inherited and inherited.line    # to the process that has started us, and stays
+        self.stays = not self.line and (os.getpid() == 1 or bool(command) or stay)
+        self.argv, self.command = () if self.line else command, None
+        self.heir = None                # handover.Heir, who goes on in our place
+        self.gone = False               # another process serves
+        self.restarting = self.reporting = None     # tasks
+        self.drained = asyncio.Event()
 
     async def live(self):
+        if self.argv:
+            from fastproxy.proxy.command import Command
+            self.command = Command(self.argv)
+            self.command.ended.add_done_callback(lambda _: self.end.set())
         self.on_signals()
         follow, end = asyncio.ensure_future(self.follow()), asyncio.ensure_future(self.end.wait())
         await asyncio.wait({follow, end}, return_when=asyncio.FIRST_COMPLETED)
@@ -84,13 +108,16 @@ class Process:
             follow.cancel()
             end.cancel()
             await asyncio.gather(follow, return_exceptions=True)
+        if self.restarting and not self.gone:
+            self.restarting.cancel()
+            await asyncio.gather(self.restarting, return_exceptions=True)
         if self.proxy and self.proxy.running:
-            log.info("draining for at most %g s", self.proxy.model.drain_timeout)
-            if not await self.unless_now(self.drain()):
-                log.warning("ended with %(conns)d connections and %(streams)d streams open", self.proxy.running.core.active())
-            await self.proxy.close()
+            await self.end_proxy()
         await self.unless_now(self.put_away())
-        return 0
+        if self.heir and self.stays:
+            from fastproxy.proxy.handover import outlive
+            return await outlive(self)
+        return self.command.code if self.command else 0
 
     async def unless_now(self, work):
         """What it returns, or None if a second signal comes before that."""
@@ -102,17 +129,52 @@ class Process:
         work.cancel()
         return None
 
+    def time_left(self):
+        return self.proxy.model.drain_timeout if self.deadline is None else max(0.0, self.deadline - asyncio.get_running_loop().time())
+
+    async def end_proxy(self):
+        if os.getpid() == 1 and self.command and not self.gone:
+            forward(signal.SIGTERM)     # to what it has left behind
+        log.info("draining for at most %g s", self.time_left())
+        if not await self.unless_now(self.drain()):
+            log.warning("ended with %(conns)d connections and %(streams)d streams open", self.proxy.running.core.active())
+        if self.reporting:
+            await self.report_all()
+        await self.proxy.close()
+
     async def drain(self):
-        """Whether all streams ended in time. As PID 1 it waits for the children, too: our end is the end of them."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self.proxy.model.drain_timeout
-        done = await self.proxy.drain()
-        while os.getpid() == 1 and children_left() and loop.time() < end:
-            await asyncio.sleep(CHILDREN_POLL_S)
+        """Whether all streams ended in time."""
+        done = await self.proxy.drain(self.time_left())
+        if not self.gone:
+            await self.wait_for_children()
         return done
+
+    async def wait_for_children(self):
+        """As PID 1: our end is the end of them."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self.time_left()
+        while os.getpid() == 1 and self.reap() and loop.time() < end:
+            await asyncio.sleep(CHILDREN_POLL_S)
+
+    async def report_all(self):
+        """The process that serves goes on from what we, and those before us, have counted."""
+        core, loop = self.proxy.running.core, asyncio.get_running_loop()
+        if self.inherited:
+            await self.unless_now(asyncio.wait({asyncio.ensure_future(self.inherited.done.wait())}, timeout=self.proxy.model.drain_timeout))
+        core.close_all()
+        end = loop.time() + LAST_REPORT_S
+        while any(core.active().values()) and loop.time() < end:
+            await asyncio.sleep(0.01)
+        self.drained.set()
+        await asyncio.wait({self.reporting}, timeout=LAST_REPORT_S)
+        self.reporting.cancel()
 
     async def put_away(self):
         """The last thing that is done."""
+
+    def snapshot(self):
+        """What a process that goes on in our place needs to know of the source."""
+        return ()
 
     def announce(self):
         """Says where the listeners are, as far as that is new, and once that they serve."""
@@ -126,34 +188,114 @@ class Process:
             for name, (_, service) in self.proxy.services.items():
                 log.info("%s on %s", name, service.address)
             print("ready", flush=True)
+            if not self.inherited:
+                notify("READY=1")
+            if self.command and not self.end.is_set():
+                self.command.start(self)
+
+    # ---- signals and children --------------------------------------------------------------------------------------------
 
     def on_signals(self):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.on_end, number)
         loop.add_signal_handler(signal.SIGHUP, self.on_hup_signal)
-        if os.getpid() == 1:
-            signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whatever lost its parent is ours: the kernel collects it when it ends
-            children_left()                                # but for those that have ended before
+        loop.add_signal_handler(signal.SIGUSR2, self.on_restart)
+        if self.command:
+            from fastproxy.proxy.command import PASSED_ON, hear_interrupts
+            for number in PASSED_ON:
+                loop.add_signal_handler(number, self.command.signal, number)
+            loop.remove_signal_handler(signal.SIGINT)
+            hear_interrupts(loop, self.on_interrupt)
+        if os.getpid() == 1:            # whatever lost its parent is ours
+            self.hear_children()
+        if self.line:
+            from fastproxy.proxy.handover import on_parent
+            loop.add_reader(self.line, on_parent, self)
 
     def on_end(self, number):
-        (self.now if self.end.is_set() else self.end).set()
+        if self.command and self.command.running:
+            return self.end_command(number)
+        self.asked += 1
+        if self.deadline is None and self.proxy:
+            self.deadline = asyncio.get_running_loop().time() + self.proxy.model.drain_timeout
+        (self.now if self.asked > 1 else self.end).set()
         if os.getpid() == 1:
             forward(number)
+        elif self.heir and self.stays:
+            self.heir.signal(number)
+
+    def end_command(self, number):
+        """It comes first, and we serve it until it has ended: for at most `drain_timeout`, or up to a second signal."""
+        self.asked += 1
+        if self.asked > 1:
+            self.now.set()
+            return self.command.signal(signal.SIGKILL)
+        loop = asyncio.get_running_loop()
+        self.deadline = loop.time() + self.proxy.model.drain_timeout
+        loop.call_later(self.proxy.model.drain_timeout, self.command.signal, signal.SIGKILL)
+        self.command.signal(number)
+
+    def on_interrupt(self, from_terminal):
+        if not (from_terminal and self.command.running and self.command.in_our_group()):
+            self.on_end(signal.SIGINT)
 
     def on_hup_signal(self):
+        if self.heir and self.stays:
+            return self.heir.signal(signal.SIGHUP)
         self.on_hup()
-        if os.getpid() == 1:
+        if os.getpid() == 1 and not self.command:
             forward(signal.SIGHUP)
+
+    def on_restart(self):
+        if self.line:
+            self.line.send(b"w")        # our parent starts the next one
+        elif not self.ready or self.end.is_set() and not (self.heir and self.stays) or self.restarting and not self.restarting.done():
+            log.warning("no hot restart: not serving, or one is under way")
+        else:
+            from fastproxy.proxy.handover import restart
+            self.restarting = asyncio.ensure_future(restart(self))
+
+    def handed_over(self):
+        if self.heir and not self.stays:
+            notify(f"MAINPID={self.heir.pid}")
+        self.end.set()
+
+    def watch_child(self, pid):
+        """-> a future of its exit code, 128+n if signal n killed it."""
+        loop = asyncio.get_running_loop()
+        self.children[pid] = ended = loop.create_future()
+        self.hear_children()
+        return ended
+
+    def hear_children(self):
+        # uvloop keeps SIGCHLD for itself, but has no use for it here.
+        loop = asyncio.get_running_loop()
+        signal.signal(signal.SIGCHLD, lambda *_: loop.call_soon_threadsafe(self.reap))
+        self.reap()
+
+    def reap(self):
+        """Collects those that have ended: all as PID 1, else those that we started. -> whether any is left."""
+        for pid in [-1] if os.getpid() == 1 else list(self.children):
+            try:
+                while (found := os.waitpid(pid, os.WNOHANG))[0]:
+                    code = os.waitstatus_to_exitcode(found[1])
+                    if ended := self.children.pop(found[0], None):
+                        ended.set_result(code if code >= 0 else 128 - code)
+            except ChildProcessError:
+                continue
+            if pid == -1:
+                return True
+        return bool(self.children)
 
 
 class FromFile(Process):
     """Follows a file: SIGHUP, or a change of it, reloads it."""
 
-    def __init__(self, path):
-        super().__init__()
+    def __init__(self, path, *process):
+        super().__init__(*process)
         self.proxy, self.path = Proxy.from_file(path), path
-        self.reload_lock = asyncio.Lock()
+        self.proxy.inherited = self.inherited
         self.text = None                # of the file as last tried
         self.seen = self.look()
 
@@ -192,7 +334,7 @@ class FromFile(Process):
 
     async def reload(self, why):
         """Takes the file as it is now; what is wrong with it is logged, and then all stays as it was."""
-        async with self.reload_lock:
+        async with self.changing:
             if self.end.is_set() or not self.ready:
                 return
             self.text = self.read()
@@ -214,14 +356,15 @@ class FromFile(Process):
                 config_log.info("reloaded (%s)", why)
 
 
-def children_left():
-    """Whether we have any; those that have ended are collected."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        return False
-    return True
+def notify(text):
+    """Tells systemd (sd_notify), if it has started us with Type=notify."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if path:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            try:
+                sock.sendto(text.encode(), "\0" + path[1:] if path[0] == "@" else path)
+            except OSError as error:
+                log.warning("cannot tell %s: %s", path, error.strerror)
 
 
 def forward(number):

@@ -1,5 +1,7 @@
 """Counters of the core as Prometheus text and as the JSON of /stats. Nothing here runs on a request's way.
 
+Counters go on over a hot restart: those of the processes before us are added by label. Gauges are our own.
+
 Histogram lines are a subset of the core's buckets: the powers of two of a nanosecond from 65 µs to 550 s, so that every
 `le` is exactly a bound at which the core counts.
 """
@@ -15,6 +17,14 @@ LE_NS = [1 << k for k in range(16, 40)]
 LE_TEXT = [repr(ns / 1e9) for ns in LE_NS]
 STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 OTHER = ("other", "other", "other")  # of series over the cap
+HISTOGRAM = {"count": 0, "sum_ns": 0, "buckets": []}
+# What counts in a record of the core, as it is when nothing was counted yet; everything else in it is a gauge.
+ENDPOINT = dict.fromkeys(("requests", "connects", "connect_failures", "received_bytes", "sent_bytes"), 0)
+CLUSTER = {**ENDPOINT, **dict.fromkeys(("retries", "retries_refused", "ejections"), 0), "connect": HISTOGRAM}
+LISTENER = dict.fromkeys(("accepted", "closed", "received_bytes", "sent_bytes"), 0)
+WORKER = dict.fromkeys(("loops", "accepts", "spliced_bytes", "log_dropped"), 0)
+SERIES = {**dict.fromkeys(("requests", "request_bytes", "response_bytes", "connections"), 0), "status": [0] * 5, "duration": HISTOGRAM,
+          "first_byte": HISTOGRAM}
 
 
 def escape(value):
@@ -72,16 +82,78 @@ def quantile(histogram, q):
 
 
 def series_of(stats, slots):
-    """[((listener, route, cluster), record)], sorted by label; what shares labels is one line of Prometheus each, so it must not occur."""
-    return sorted(((slots.labels(number) if number else OTHER, record) for number, record in stats["series"].items()), key=lambda pair: pair[0])
+    """((listener, route, cluster), record); no two share labels, or they would be one line of Prometheus each."""
+    return ((slots.labels(number) if number else OTHER, record) for number, record in stats["series"].items())
+
+
+def collect(proxy):
+    """What the core knows, by name; with the counters of the processes before us.
+
+    {"series": {(listener, route, cluster): record}, "listeners": {name: record}, "clusters": {name: record}, "errors": {cause: n},
+    "workers": [record], "reloads": {result: n}, "answers": {kind: n}, "access_log": {what: n}, "discovery": {cluster: {result: n}}, "updates": n}"""
+    running = proxy.alive()
+    stats = running.core.stats()
+    names = running.listeners
+    found = {"series": dict(series_of(stats, running.series)), "listeners": {names[slot]: one for slot, one in stats["listeners"].items() if slot in names},
+             "clusters": stats["clusters"], "errors": stats["errors"], "workers": stats["workers"], "reloads": dict(running.reloads),
+             "answers": dict(proxy.snapshots.counts) if proxy.snapshots else {}, "updates": running.updates, "access_log": {},
+             "discovery": {name: dict(one["results"]) for name, one in found_by(proxy).items()}}
+    if running.access_log:
+        found["access_log"] = {"written": running.access_log.records, "dropped": sum(one["log_dropped"] for one in stats["workers"]),
+                               "dropped_bytes": running.access_log.dropped_bytes}
+    for one in found["clusters"].values():
+        for key in ENDPOINT:
+            one[key] = sum(end.get(key, 0) for end in one["endpoints"])
+    if proxy.before:
+        add_before(found, proxy.before)
+    return found
+
+
+def add_before(found, before):
+    for labels, record in before["series"].items():
+        found["series"][labels] = added(found["series"].get(labels, SERIES), record, SERIES)   # also of a route that is gone
+    for kind, counters in (("listeners", LISTENER), ("clusters", CLUSTER)):
+        for name in found[kind].keys() & before[kind].keys():
+            found[kind][name] = added(found[kind][name], before[kind][name], counters)
+    for name in found["clusters"].keys() & before["clusters"].keys():
+        ends = {one["address"]: one for one in before["clusters"][name]["endpoints"]}
+        found["clusters"][name]["endpoints"] = [added(one, ends.get(one["address"], ENDPOINT), ENDPOINT) for one in found["clusters"][name]["endpoints"]]
+    for i, record in enumerate(before["workers"][:len(found["workers"])]):
+        found["workers"][i] = added(found["workers"][i], record, WORKER)
+    for kind in ("errors", "reloads", "answers", "access_log"):
+        found[kind] = summed(found[kind], before[kind])
+    for name in found["discovery"].keys() & before["discovery"].keys():
+        found["discovery"][name] = summed(found["discovery"][name], before["discovery"][name])
+    found["updates"] += before["updates"]
+
+
+def summed(now, before):
+    return {name: now.get(name, 0) + before.get(name, 0) for name in now | before}
+
+
+def added(record, before, counters):
+    """The record with what was counted before; its gauges stay."""
+    out = dict(record)
+    for key, nothing in counters.items():
+        now, then = record.get(key, nothing), before.get(key, nothing)
+        if nothing is HISTOGRAM:
+            buckets = dict(now["buckets"])
+            for bound, n in then["buckets"]:
+                buckets[bound] = buckets.get(bound, 0) + n
+            out[key] = {"count": now["count"] + then["count"], "sum_ns": now["sum_ns"] + then["sum_ns"], "buckets": sorted(buckets.items())}
+        elif isinstance(nothing, list):
+            out[key] = [one + other for one, other in zip(now, then)]
+        else:
+            out[key] = now + then
+    return out
 
 
 def prometheus(proxy):
     """The page of /metrics."""
     running = proxy.alive()
-    stats, page = running.core.stats(), Page()
+    stats, page = collect(proxy), Page()
     named = [(labels(listener=listener, route=route, cluster=cluster), record)
-             for (listener, route, cluster), record in series_of(stats, running.series)]
+             for (listener, route, cluster), record in sorted(stats["series"].items())]
     http = [(where, record) for where, record in named if record["requests"]]
     page.family("fastproxy_requests_total", "counter", "Requests by class of the status that the client got.",
                 [(f'{where},status_class="{name}"', n) for where, record in http
@@ -97,8 +169,7 @@ def prometheus(proxy):
     page.family("fastproxy_tcp_connections_total", "counter", "Connections forwarded by a TCP listener.",
                 [(where, record["connections"]) for where, record in named if record["connections"]])
 
-    names = running.listeners
-    by_listener = sorted((labels(listener=names[slot]), record) for slot, record in stats["listeners"].items() if slot in names)
+    by_listener = [(labels(listener=name), record) for name, record in sorted(stats["listeners"].items())]
     for name, kind, key, about in (
             ("fastproxy_connections", "gauge", "active", "Open client connections."),
             ("fastproxy_connections_accepted_total", "counter", "accepted", "Client connections accepted."),
@@ -112,15 +183,15 @@ def prometheus(proxy):
     for name, key, about in (
             ("fastproxy_upstream_requests_total", "requests", "Requests sent to a cluster."),
             ("fastproxy_upstream_received_bytes_total", "received_bytes", "Read from upstream connections."),
-            ("fastproxy_upstream_sent_bytes_total", "sent_bytes", "Written to upstream connections.")):
+            ("fastproxy_upstream_sent_bytes_total", "sent_bytes", "Written to upstream connections."),
+            ("fastproxy_upstream_connects_total", "connects", "Connections opened to endpoints."),
+            ("fastproxy_upstream_connect_failures_total", "connect_failures", "Connections to endpoints which failed.")):
         page.family(name, "counter", about, [(where, record[key]) for where, record in clusters])
-    for name, kind, key, about in (
-            ("fastproxy_upstream_connects_total", "counter", "connects", "Connections opened to endpoints."),
-            ("fastproxy_upstream_connect_failures_total", "counter", "connect_failures", "Connections to endpoints which failed."),
-            ("fastproxy_upstream_connections", "gauge", "conns", "Open upstream connections."),
-            ("fastproxy_upstream_pool_idle", "gauge", "pool_idle", "Upstream connections waiting for a request."),
-            ("fastproxy_upstream_in_flight", "gauge", "in_flight", "Requests and TCP connections running on a cluster.")):
-        page.family(name, kind, about, [(where, sum(one.get(key, 0) for one in record["endpoints"])) for where, record in clusters])
+    for name, key, about in (
+            ("fastproxy_upstream_connections", "conns", "Open upstream connections."),
+            ("fastproxy_upstream_pool_idle", "pool_idle", "Upstream connections waiting for a request."),
+            ("fastproxy_upstream_in_flight", "in_flight", "Requests and TCP connections running on a cluster.")):
+        page.family(name, "gauge", about, [(where, sum(one.get(key, 0) for one in record["endpoints"])) for where, record in clusters])
     page.family("fastproxy_endpoints", "gauge", "Endpoints of a cluster.", [(where, len(record["endpoints"])) for where, record in clusters])
     page.family("fastproxy_endpoints_ejected", "gauge", "Endpoints which are ejected.",
                 [(where, sum(one.get("ejected", False) for one in record["endpoints"])) for where, record in clusters])
@@ -143,27 +214,28 @@ def prometheus(proxy):
 
     if running.access_log:
         page.family("fastproxy_access_log_records_total", "counter", "Records of the access log: written, or dropped because the ring of a worker was full.",
-                    [('result="written"', running.access_log.records), ('result="dropped"', sum(record["log_dropped"] for record in stats["workers"]))])
+                    [(f'result="{result}"', stats["access_log"][result]) for result in ("written", "dropped")])
         page.family("fastproxy_access_log_dropped_bytes_total", "counter", "Of lines for files which took them too slowly, or not at all.",
-                    [("", running.access_log.dropped_bytes)])
-    found = [(labels(cluster=name, source=one["source"]), one) for name, one in sorted(found_by(proxy).items())]
+                    [("", stats["access_log"]["dropped_bytes"])])
+    found = [(labels(cluster=name, source=one["source"]), {**one, "results": stats["discovery"][name]}) for name, one in sorted(found_by(proxy).items())]
     if found:
         page.family("fastproxy_discovery_results_total", "counter", "What files and names that have endpoints said: ok, or what was wrong.",
                     [(f'{where},{labels(result=result)}', n) for where, one in found for result, n in sorted(one["results"].items())])
         page.family("fastproxy_discovery_failing", "gauge", "1 while the last look at a file or name failed, wholly or in part; what was found before stays.",
                     [(where, int(one["error"] is not None)) for where, one in found])
-        page.family("fastproxy_discovery_updates_total", "counter", "Changes of endpoints that were found, as they were applied.", [("", running.updates)])
+        page.family("fastproxy_discovery_updates_total", "counter", "Changes of endpoints that were found, as they were applied.", [("", stats["updates"])])
     page.family("fastproxy_config_reloads_total", "counter", "Configurations taken and refused since the start.",
-                [(labels(result=result), n) for result, n in running.reloads.items()])
+                [(labels(result=result), n) for result, n in stats["reloads"].items()])
     page.family("fastproxy_config_applied_timestamp_seconds", "gauge", "When the running configuration was taken.", [("", running.applied_at)])
     if proxy.snapshots:
         facts = proxy.snapshots.facts()
         page.family("fastproxy_snapshot_connected", "gauge", "1 while the source of snapshots is connected.", [("", int(facts["connected"]))])
         page.family("fastproxy_snapshot_stale", "gauge", "1 while a snapshot from the disk serves that no source has confirmed.", [("", int(facts["stale"]))])
         page.family("fastproxy_snapshot_answers_total", "counter", "Answers to the source by kind.",
-                    [(labels(answer=answer), n) for answer, n in facts["answers"].items()])
+                    [(labels(answer=answer), n) for answer, n in stats["answers"].items()])
         page.family("fastproxy_snapshot_info", "gauge", "1, labelled with the version that serves.", [(labels(version=facts["version"] or ""), 1)])
     page.family("fastproxy_draining", "gauge", "1 while the proxy drains.", [("", int(proxy.draining))])
+    page.family("fastproxy_hot_restarts", "gauge", "Processes whose counters this one goes on with.", [("", proxy.restarts)])
     page.family("fastproxy_start_time_seconds", "gauge", "When the proxy started.", [("", proxy.started_at)])
     page.family("fastproxy_build_info", "gauge", "1, labelled with the version.",
                 [(labels(version=VERSION, python=".".join(map(str, sys.version_info[:3]))), 1)])
@@ -182,29 +254,27 @@ def resident_bytes():
 def report(proxy, histograms=False):
     """What /stats answers and `Proxy.stats()` returns: plain dicts, times in milliseconds. `histograms`: with their buckets,
     pairs of an upper bound in ns and a count."""
-    running = proxy.alive()
-    stats = running.core.stats()
-    names = running.listeners
+    running, stats = proxy.alive(), collect(proxy)
     return {
         "version": VERSION,
         "pid": os.getpid(),
         "uptime_seconds": round(time.time() - proxy.started_at, 3),
         "draining": proxy.draining,
-        "reloads": dict(running.reloads),
+        "hot_restarts": proxy.restarts,
+        "reloads": stats["reloads"],
         "reload_error": running.refused,
         "memory_bytes": resident_bytes(),
         "process": process_facts(proxy),
         "services": {name: service.address for name, (_, service) in proxy.services.items()},
         "workers": stats["workers"],
-        "listeners": {names[slot]: {"address": running.addresses[names[slot]], **record}
-                      for slot, record in stats["listeners"].items() if slot in names},
+        "listeners": {name: {"address": running.addresses[name], **record} for name, record in stats["listeners"].items()},
         "routes": [{"listener": listener, "route": route, "cluster": cluster, "requests": record["requests"], "connections": record["connections"],
                     "status": dict(zip(STATUS_CLASSES, record["status"])), "request_bytes": record["request_bytes"],
                     "response_bytes": record["response_bytes"], "duration_ms": times(record["duration"], histograms), "first_byte_ms": times(record["first_byte"], histograms)}
-                   for (listener, route, cluster), record in series_of(stats, running.series)],
+                   for (listener, route, cluster), record in sorted(stats["series"].items())],
         "clusters": clusters_of(stats, proxy),
         "errors": stats["errors"],
-        **({"snapshot": proxy.snapshots.facts()} if proxy.snapshots else {}),
+        **({"snapshot": {**proxy.snapshots.facts(), "answers": stats["answers"]}} if proxy.snapshots else {}),
     }
 
 

@@ -18,15 +18,23 @@ SLOTS = 1024  # the core's table of listeners
 class Opened:
     """One listener as it stands open: what it was asked for, where it is, and its place in the core."""
 
-    def __init__(self, name, bind, slot, address):
+    def __init__(self, name, bind, slot, address, fds, offer=None):
         self.name, self.bind, self.slot, self.address = name, bind, slot, address
-        self.identity = listen.identity(bind)
+        self.fds = fds              # of the sockets that the core has
+        self.offer = offer          # what it was taken from (handover.Offer): until `own`, a file is not ours to remove
+        self.identity = None if offer else listen.identity(bind)
+
+    def own(self):
+        if self.offer:
+            self.identity, self.offer = self.offer.identity, None
 
 
 class Running:
     """Owns the core from its start to `close`. A fork's child must not touch it: `check` says so."""
 
-    def __init__(self, model):
+    def __init__(self, model, inherited=None):
+        self.inherited = inherited  # handover.Inherited while it has sockets for us
+        self.late = []              # sockets that do not listen yet
         self.pid = os.getpid()
         self.workers = len(os.sched_getaffinity(0)) if model.workers == "auto" else model.workers
         self.core = Core(workers=self.workers)
@@ -43,10 +51,16 @@ class Running:
         self.closed = False
         try:
             self.apply(model)
+            for sock in self.late:
+                sock.listen(listen.BACKLOG)
             self.core.start()
         except BaseException:
             self.close()
             raise
+        finally:
+            for sock in self.late:
+                sock.close()
+            self.late.clear()
 
     def note(self, error=None):
         """Counts a configuration that was taken, or refused for an error."""
@@ -101,12 +115,17 @@ class Running:
         return (one.name, one.bind) if one.bind.endswith(":0") else one.bind
 
     def open(self, one):
+        offer, late = self.offer(one), []
         try:
-            sockets, address = listen.open_sockets(one.bind, max(1, self.workers))
-        except listen.ListenError as error:
+            if offer:
+                address, (sockets, late) = offer.address, listen.adopt(offer.fds, max(1, self.workers))
+            else:
+                sockets, address = listen.open_sockets(one.bind, max(1, self.workers))
+        except OSError as error:
             raise listen.ListenError(error.errno, f"listener {one.name}: {error.strerror}") from error
         try:
-            place = Opened(one.name, one.bind, self.free_slot(), address)
+            place = Opened(one.name, one.bind, self.free_slot(), address, [sock.fileno() for sock in sockets], offer)
+            self.late += [sock.dup() for sock in late]
             self.core.add_listener(place.slot, [sock.fileno() for sock in sockets])
         except BaseException:
             for sock in sockets:
@@ -124,6 +143,25 @@ class Running:
                 self.access_log = AccessLog(self.core, self.series, asyncio.get_running_loop())
             self.access_log.update(self.series.logs)
             self.access_log.reopen()
+
+    def offer(self, one):
+        """What another process hands over for this listener, or None."""
+        if not self.inherited:
+            return None
+        used = {place.offer for place in self.opened.values()}
+        return next((offer for offer in self.inherited.listeners if offer.fits(one.name, one.bind) and offer not in used), None)
+
+    def own(self):
+        """The process before us has let go of what we took over."""
+        self.inherited = None
+        for place in self.opened.values():
+            place.own()
+
+    def leave(self, places):
+        """Another process has their sockets."""
+        for place in places:
+            place.identity = None
+            self.core.leave_listener(place.slot)
 
     def free_slot(self):
         """The one out of use for longest, since a removed listener may still finish its streams."""

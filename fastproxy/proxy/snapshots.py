@@ -11,10 +11,12 @@ import re
 import socket
 import time
 
+from msgspec import Raw
+
 from fastproxy.model.resources import Resources
 from fastproxy.proxy import last_good, metrics
 from fastproxy.proxy.embed import Proxy
-from fastproxy.proxy.main import Process, run_process, write_logs
+from fastproxy.proxy.main import Process, run_process
 from fastproxy.version import VERSION
 from fastproxy.wire.frames import Decoder, FrameError
 from fastproxy.wire.messages import (PROTOCOL, Ack, Ask, Delta, Fault, Hello, Nack, Refused, Report, Resync, Snapshot, encode, faults_of, features,
@@ -32,10 +34,9 @@ LOGGED = 5                      # errors of one message
 ANSWERS = {Ack: "ack", Nack: "nack", Resync: "resync"}
 
 
-def run(path, node, uids):
-    """The exit code: 0 after a drain. `uids`: who may be the source."""
-    write_logs()
-    return run_process(FromSource(path, node, uids))
+def run(path, node, uids, command=(), stay=False):
+    """The exit code, as of main.run. `uids`: who may be the source."""
+    return run_process(lambda inherited: FromSource(path, node, uids, command, stay, inherited))
 
 
 class Gone(Exception):
@@ -45,8 +46,8 @@ class Gone(Exception):
 class FromSource(Process):
     """Follows a source. `version` and `resources` are what is served, or would be: what is on disk may wait for the source first."""
 
-    def __init__(self, path, node, uids):
-        super().__init__()
+    def __init__(self, path, node, uids, *process):
+        super().__init__(*process)
         self.path, self.node, self.uids = path, node, uids
         self.version, self.resources = None, Resources()
         self.loaded = False             # whether `resources` came from the disk and are not served yet
@@ -55,7 +56,6 @@ class FromSource(Process):
         self.counts = dict.fromkeys(ANSWERS.values(), 0)
         self.errors = []                # of the last nack, until an ack
         self.complaint = None           # why there is no connection, as logged
-        self.lock = asyncio.Lock()      # around whatever changes what is served
         self.hurry = asyncio.Event()
         self.writer = self.keeper = None
 
@@ -71,6 +71,8 @@ class FromSource(Process):
 
     async def put_away(self):
         if self.keeper:
+            if self.gone:
+                self.keeper.newest = None   # what is on disk is the other process's
             await self.keeper.close()
 
     def on_hup(self):
@@ -81,10 +83,13 @@ class FromSource(Process):
 
     # ---- what is on disk -----------------------------------------------------------------------------------------------
 
+    def snapshot(self):
+        return self.version, last_good.raw_of(self.resources.packed())
+
     def load(self):
         path = self.keeper.path
         try:
-            found = last_good.load(path, self.node)
+            found = self.handed_on() or last_good.load(path, self.node)
             if found is None:
                 return
             version, packed, complete = found
@@ -98,12 +103,19 @@ class FromSource(Process):
         self.keeper.hides = "secret" in packed
         self.version = version if complete else None    # else the source must send everything
 
+    def handed_on(self):
+        """As last_good.load, of the process before us; nobody needs a disk or the source for a restart."""
+        if not self.inherited:
+            return None
+        version, raw = self.inherited.hello.snapshot
+        return version, resources_of(Raw(raw)), version is not None
+
     async def grace(self):
         await asyncio.sleep(GRACE_S)
         await self.serve_loaded()
 
     async def serve_loaded(self):
-        async with self.lock:
+        async with self.changing:
             if not self.loaded:
                 return
             self.loaded = False
@@ -173,7 +185,7 @@ class FromSource(Process):
     async def take(self, decoder):
         """Judges what has come, applies the newest that is good, and answers each in order; BATCH messages at a time."""
         while True:
-            async with self.lock:
+            async with self.changing:
                 answers, broken = await self.take_batch(decoder)
             for one in answers:
                 if type(one) in ANSWERS:
@@ -255,6 +267,7 @@ class FromSource(Process):
         try:
             if not self.proxy:
                 proxy = Proxy(resources.config)
+                proxy.inherited = self.inherited
                 await proxy.start()
                 self.proxy, proxy.snapshots = proxy, self
             elif not resources.same(self.resources):
