@@ -29,6 +29,12 @@ def command():
 def debug_build():
     """Whether the command is of a build with assertions: debug, or with a sanitizer."""
     return pathlib.Path(command() or "").parent.parent.name in ("debug", "asan", "tsan")
+def alive(pid):
+    """Also of a process that is not our child; one that nobody has collected yet is not."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 class Proxy:
@@ -82,6 +88,25 @@ class Proxy:
 
     def terminate(self):
         self.process.send_signal(signal.SIGTERM)
+
+    def restart(self, wait=True):
+        """A hot restart (SIGUSR2); with `wait` until the new process serves, whose `pid` this has from then on."""
+        before, n = self.pid, self.lines.count("ready")
+        os.kill(self.pid, signal.SIGUSR2)
+        if wait:
+            wait_for(lambda: self.lines.count("ready") > n, 10, "the new process serves")
+            self.pid = self.stats()["pid"]
+            assert self.pid != before
+        return before
+
+    def end_restarted(self):
+        """Processes that went on in place of the one we started are not our children."""
+        if self.pid != self.process.pid and alive(self.pid):
+            os.kill(self.pid, signal.SIGTERM)
+            try:
+                wait_for(lambda: not alive(self.pid), 2)
+            except AssertionError:
+                os.kill(self.pid, signal.SIGKILL)
 
     def wait_exit(self, timeout=10.0):
         return self.process.wait(timeout * SCALE)
@@ -142,6 +167,7 @@ class Proxy:
     def stop(self):
         """End it and hold it to account: it drains, or at a second signal ends with what is open; by itself, with code 0, and
         without a report. Debug and sanitizer builds then assert that all that was taken was given back."""
+        self.end_restarted()
         for seconds in (0.3, 30):
             if self.process.poll() is None:
                 self.process.terminate()

@@ -51,12 +51,14 @@ class Running:
         self.core, self.series = Core(routes), Slots()
         self.listeners, self.addresses = {0: "web"}, {"web": "127.0.0.1:8080"}
         self.reloads, self.refused, self.applied_at, self.access_log = {"ok": 2, "error": 1}, None, 1.5, None
+        self.updates = 0
 
 
 class Proxy:
     def __init__(self, routes=1):
         self.running, self.model = Running(routes), load_dict({"listeners": []})
         self.draining, self.started_at, self.started_monotonic, self.services, self.snapshots, self.discovery = False, 1.0, 1.0, {}, None, None
+        self.before, self.restarts = None, 0
 
     def alive(self):
         return self.running

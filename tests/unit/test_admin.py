@@ -18,7 +18,8 @@ def call(*raw, bind=None, kind="admin", proxy=None, between=0.0, tmp="/tmp"):
     proxy = proxy or Proxy()
 
     async def run():
-        service = await Admin(proxy, kind).open(bind or f"unix:{tmp}/admin.sock")
+        service = Admin(proxy, kind).open(bind or f"unix:{tmp}/admin.sock")
+        await service.start()
         try:
             name, _, port = service.address.rpartition(":")
             reader, writer = await (asyncio.open_unix_connection(service.address[5:]) if service.address.startswith("unix:")
@@ -79,7 +80,8 @@ def test_asked_behind_the_end(ask, path):
 
 def test_socket_is_private_and_goes_away(tmp_path):
     async def run():
-        service = await Admin(Proxy(), "admin").open(f"unix:{tmp_path}/admin.sock")
+        service = Admin(Proxy(), "admin").open(f"unix:{tmp_path}/admin.sock")
+        await service.start()
         mode = stat.S_IMODE(os.stat(tmp_path / "admin.sock").st_mode)
         await service.close()
         return mode
@@ -132,7 +134,8 @@ def test_connections_are_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(admin, "CONNECTIONS", 2)
 
     async def run():
-        service = await Admin(Proxy(), "admin").open(f"unix:{tmp_path}/admin.sock")
+        service = Admin(Proxy(), "admin").open(f"unix:{tmp_path}/admin.sock")
+        await service.start()
         held = [await asyncio.open_unix_connection(f"{tmp_path}/admin.sock") for _ in range(3)]
         assert await asyncio.wait_for(held[2][0].read(), 5) == b""
         held[0][1].write(b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -145,7 +148,8 @@ def test_connections_are_bounded(tmp_path, monkeypatch):
 
 def test_log_level_of_one_component_returns_after_its_ttl(tmp_path):
     async def run():
-        service = await Admin(Proxy(), "admin").open(f"unix:{tmp_path}/admin.sock")
+        service = Admin(Proxy(), "admin").open(f"unix:{tmp_path}/admin.sock")
+        await service.start()
         try:
             _, _, text, _ = service.logging({"component": "config", "level": "debug", "ttl": "1s"}, b"")
             logger = logging.getLogger("fastproxy.config")

@@ -59,7 +59,8 @@ def test_usage_errors(argv):
 def service(tmp_path):
     """An admin address in a thread of its own: its socket's path."""
     loop = asyncio.new_event_loop()
-    admin = loop.run_until_complete(Admin(Proxy(), "admin").open(f"unix:{tmp_path}/fastproxy.sock"))
+    admin = Admin(Proxy(), "admin").open(f"unix:{tmp_path}/fastproxy.sock")
+    loop.run_until_complete(admin.start())
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     yield tmp_path / "fastproxy.sock"

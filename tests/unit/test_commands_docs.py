@@ -21,4 +21,4 @@ def test_examples_are_accepted():
     examples = [part for line in re.findall("^Example: `(.*)`$", PAGE.read_text(), re.M) for part in re.split(", or | before ", line) if part.startswith("fastproxy ")]
     assert len(examples) >= 13
     for text in examples:
-        assert parser().parse_args(shlex.split(text.partition(" > ")[0])[1:]).verb
+        assert parser().parse_args(shlex.split(re.split(" > | -- ", text)[0])[1:]).verb
