@@ -7,6 +7,7 @@ worker wakes it. A thread a file writes, so that a slow disk or a full pipe hold
 import collections
 import logging
 import os
+import signal
 import threading
 import time
 
@@ -65,6 +66,7 @@ class File:
         self.ready.release()
 
     def run(self):
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())    # they are the main thread's
         failed = None
         while True:
             self.ready.acquire()

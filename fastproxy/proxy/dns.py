@@ -1,6 +1,7 @@
 """DNS through aiodns (c-ares): one question, one result. Imported by whoever has a name to look up, and only then."""
 
 import asyncio
+import signal
 import socket
 import weakref
 
@@ -49,7 +50,11 @@ class Resolver:
         channel is asked twice for a name. One that is left closes when its questions are answered and nothing refers to it."""
         now = asyncio.get_running_loop().time()
         if self.channel is None or now - self.born >= CHANNEL_S:
-            self.channel, self.born = DNSResolver(self.servers, timeout=TRY_S, tries=TRIES), now
+            taken = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())    # its threads get the mask: signals are not theirs
+            try:
+                self.channel, self.born = DNSResolver(self.servers, timeout=TRY_S, tries=TRIES), now
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, taken)
             self.channels.add(self.channel)
         return self.channel
 

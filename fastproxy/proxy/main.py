@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import uvloop
 
@@ -32,6 +33,7 @@ def run_process(make):
     for number in (signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)   # too early to be of use; without that it would end us
     inherited, loop = None, uvloop.new_event_loop()
+    loop.set_default_executor(ThreadPoolExecutor(initializer=take_no_signals))
     try:
         if "FASTPROXY_HANDOVER" in os.environ:
             from fastproxy.proxy.handover import Inherited
@@ -44,9 +46,14 @@ def run_process(make):
         return fail(inherited, f"{error.filename}: {why}" if getattr(error, "filename", None) else why)
     finally:
         # The loop gives signals their default back, and whoever asks again must not kill what is ending already.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2})
+        take_no_signals()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         loop.close()
+
+
+def take_no_signals():
+    """The calling thread. Each but the main one must not: a signal that the main one blocks goes to any that takes it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2})
 
 
 def fail(inherited, *lines):

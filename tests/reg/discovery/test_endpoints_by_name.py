@@ -1,6 +1,10 @@
 """Endpoints that are the addresses of a name (D2): the TTL, failures that keep what there was, both families, one look-up for many."""
 
 import json
+import os
+import pathlib
+import re
+import signal
 import time
 
 import pytest
@@ -178,6 +182,21 @@ def test_drain_goes_on_while_names_change(proxy, named, app):
     dns.names["app.test"] = "silent"
     one.terminate()
     assert one.wait_exit() == 0
+
+
+def test_signals_are_not_for_the_threads_beside(proxy, named):
+    """SIGTERM over and over, to the very end: none of them kills it, whoever else is in the process."""
+    dns = named(app="silent")
+    for _ in range(4):
+        one = started(proxy, dns, 9, CONFIG + "  - {name: more, endpoints: {file: more.yaml}}\n")
+        for task in os.listdir(f"/proc/{one.pid}/task"):
+            if task != str(one.pid):
+                status = pathlib.Path(f"/proc/{one.pid}/task/{task}/status").read_text()
+                assert int(re.search(r"SigBlk:\s+(\w+)", status)[1], 16) >> (signal.SIGTERM - 1) & 1, status
+        while one.process.poll() is None:
+            one.terminate()
+            pace(0.001)
+        assert one.process.returncode == 0
 
 
 def test_names_in_a_snapshot(proxy, named, app, tmp_path):
