@@ -86,6 +86,7 @@ class Admin:
             writer.close()
             return
         self.tasks.add(task)
+        writer.transport.set_write_buffer_limits(high=0)    # drain() waits for the last byte: what is left at the end is thrown away
         try:
             await self.serve(reader, writer)
         except (OSError, asyncio.TimeoutError, h11.RemoteProtocolError, asyncio.CancelledError):

@@ -6,6 +6,7 @@ import os
 import stat
 
 import pytest
+import uvloop
 from stand_in import Proxy
 
 from fastproxy.model.written import redact
@@ -13,7 +14,7 @@ from fastproxy.proxy import admin
 from fastproxy.proxy.admin import Admin, is_address
 
 
-def call(*raw, bind=None, kind="admin", proxy=None, between=0.0, tmp="/tmp"):
+def call(*raw, bind=None, kind="admin", proxy=None, between=0.0, tmp="/tmp", run_on=asyncio.run):
     """The answers to raw bytes sent one after the other on one connection: (all bytes received, the proxy)."""
     proxy = proxy or Proxy()
 
@@ -34,7 +35,7 @@ def call(*raw, bind=None, kind="admin", proxy=None, between=0.0, tmp="/tmp"):
         finally:
             await service.close()
 
-    return asyncio.run(run())
+    return run_on(run())
 
 
 @pytest.fixture
@@ -50,6 +51,15 @@ def ask(tmp_path):
 def test_paths(ask, path, expected):
     answer = ask("GET", path)
     assert answer.startswith("HTTP/1.1 200 ") and expected in answer
+
+
+@pytest.mark.parametrize("run_on", [asyncio.run, uvloop.run])
+def test_a_large_answer_is_whole(ask, run_on):
+    """Around what a socket holds, to a client that wants the connection closed behind it."""
+    for routes in range(100, 1000, 50):
+        head, _, body = ask("GET", "/stats", "Connection: close", proxy=Proxy(routes), between=0.02, run_on=run_on).partition("\r\n\r\n")
+        assert f"content-length: {len(body.encode())}\r\n" in head
+    assert len(body) > 400_000
 
 
 def test_head_has_no_body(ask):
