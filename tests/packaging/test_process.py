@@ -75,7 +75,7 @@ def test_what_run_imports(start):
     lean = imported(start(env={"PYTHONPROFILEIMPORTTIME": "1"}).errors)
     ours = {name for name in lean if name.split(".")[0] == "fastproxy"}
     assert ours == {"fastproxy", "fastproxy._core", "fastproxy.version"} | {f"fastproxy.{name}" for name in (
-        "cli", "cli.main", "model", "model.check", "model.config", "model.errors", "model.load", "model.values", "model.walk", "model.yaml", "proxy",
+        "cli", "cli.main", "model", "model.check", "model.config", "model.errors", "model.load", "model.logformat", "model.values", "model.walk", "model.yaml", "proxy",
         "proxy.compile", "proxy.embed", "proxy.extensions", "proxy.listen", "proxy.loops", "proxy.main", "proxy.parts", "proxy.reload", "tables", "tables.options")}
     known = set(sys.stdlib_module_names) | {"fastproxy", "uvloop", "msgspec", "yaml", "typing_extensions"}  # the last is msgspec's wish, if it is there
     assert {name.split(".")[0] for name in lean - bare if not name.startswith("_cython_")} <= known
