@@ -27,23 +27,25 @@ cdef int64_t read_in_pieces(const uint8_t *p, size_t n, size_t piece, uint8_t *o
     return <int64_t>at
 
 
-cdef int64_t plain_data(const uint8_t *p, size_t n, uint8_t *out) noexcept nogil:
-    """Data of a relayed body, read naively: hex, CRLF, data, CRLF, ... -> its length."""
+cdef size_t plain_data(const uint8_t *p, size_t n, uint8_t *out, bint is_relayed) noexcept nogil:
+    """Data of a whole body, read naively: hex, extensions if it was not relayed, CRLF, data, CRLF, ... -> its length."""
     cdef size_t i = 0, size, at = 0
     while True:
         size = 0
-        while p[i] != 13:
-            check(fp_hex(p[i]) >= 0, b"a relayed size line is digits")
+        while fp_hex(p[i]) >= 0:
             size = size * 16 + <size_t>fp_hex(p[i])
             i += 1
-        i += 2
+        check(p[i] == 13 or not is_relayed, b"a relayed size line is digits")
+        while p[i] != 10:
+            i += 1
+        i += 1
         if size == 0:
-            return <int64_t>at
-        check(i + size + 2 <= n, b"relayed data is whole")
-        memcpy(out + at, p + i, size)
+            return at
+        check(i + size + 2 <= n, b"data is whole")
+        memmove(out + at, p + i, size)
         at += size
         i += size
-        check(p[i] == 13 and p[i + 1] == 10, b"relayed data is closed")
+        check(p[i] == 13 and p[i + 1] == 10, b"data is closed")
         i += 2
 
 
@@ -65,7 +67,9 @@ cdef public int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) noexcept nogi
         part = read_in_pieces(out, whole_n, n + 1, other, &again_n, &d)
         check(part == <int64_t>whole_n and again_n == whole_n and d.state == CHUNK_DONE
               and memcmp(out, other, whole_n) == 0, b"what was relayed is a body, relayed unchanged")
-        plain_data(out, whole_n, other)
+        part_n = plain_data(p, <size_t>whole, other, False)
+        again_n = plain_data(out, whole_n, out, True)
+        check(part_n == again_n and memcmp(out, other, part_n) == 0, b"what was relayed is the same data")
     free(out)
     free(other)
     return 0

@@ -114,7 +114,7 @@ SCRIPTS = {  # name: (switches, script)
     "cut chunked": (SETTLE, ask() + client() + say(b"200 OK", CHUNKED) + b"6\r\n\x02\r\n" + up() + end_up(SHUT)),
     "surplus": (SETTLE, ask() + client() + OK + OK + up() + ask() + client() + OK + up()),
     "unasked": (SETTLE, ask() + client() + OK + up() + OK + up() + ask() + client() + OK + up()),
-    "unasked in one turn": (0, ask() + client() + REST + OK + up() + REST + OK + up() + ask() + client() + REST + OK + up() + REST),
+    "unasked in one turn": (0, ask() + client() + REST + OK + up() + REST + ask() + client() + OK + up() + REST + OK + up() + REST),
     "stale": (0, ask() + client() + REST + OK + up() + REST + ask() + client() + TURN + end_up(RESET) + REST + OK + up() + REST),
     "stale post": (0, ask(b"/t/\x01") + client() + REST + OK + up() + REST + ask(b"/t/\x01", b"POST", length(6)) + client() + TURN + end_up(RESET) + REST),
     "HEAD 204 304": (SETTLE, ask(b"/u/\x01", b"HEAD") + client() + say(b"200 OK", length(9)) + up() + ask() + client() + say(b"204 No Content", length(0)) + up()
