@@ -1,9 +1,9 @@
 """Formats of the access log: text with Envoy's operators, `%OPERATOR%` or `%OPERATOR(ARGUMENT):BYTES%`, and JSON made of such texts."""
 
-import json
 import re
 from typing import Union
 
+import msgspec
 from msgspec import Struct
 
 # Envoy's default format, so that what reads its logs reads these.
@@ -38,6 +38,11 @@ class Format(Struct, frozen=True, kw_only=True):
     request: list
     response: list
     source: Union[str, dict]    # what it was made of
+
+
+def quoted(text):
+    """As a JSON string."""
+    return msgspec.json.encode(text).decode()
 
 
 class Builder:
@@ -94,7 +99,7 @@ class Builder:
         self.literal(text[at:], style)
 
     def literal(self, text, style):
-        self.text(json.dumps(text, ensure_ascii=False)[1:-1] if style == JSON_INNER else text)
+        self.text(quoted(text)[1:-1] if style == JSON_INNER else text)
 
     def done(self, source):
         base = {"pseudo": 0, "request": len(PSEUDO), "response": len(PSEUDO) + len(self.fields["request"])}
@@ -120,7 +125,7 @@ def json_format(fields):
     """{key: text}: one object a line. A text that is one operator has its type; others are strings."""
     builder, before = Builder(), "{"
     for key, text in fields.items():
-        builder.text(before + json.dumps(key, ensure_ascii=False) + ":")
+        builder.text(before + quoted(key) + ":")
         single = STEP.fullmatch(text)
         if single and single[1]:
             builder.operator(*single.groups(), JSON)
