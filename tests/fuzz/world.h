@@ -13,6 +13,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -196,6 +197,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     PyConfig_SetBytesString(&config, &config.program_name, FUZZ_PYTHON);
     config.install_signal_handlers = 0;
     if (PyStatus_Exception(Py_InitializeFromConfig(&config))) abort();
+    signal(SIGPIPE, SIG_IGN);       /* as Python has it, when it is started by its own main */
     PyConfig_Clear(&config);
     module = PyImport_ImportModule("fuzz_conn");
     if (module == NULL) { PyErr_Print(); abort(); }
