@@ -47,7 +47,7 @@ def count(bench, name, scenarios, requests, say):
     """{scenario name: instructions per request} of one proxy; one start under callgrind for each setup."""
     figures = {}
     for kind in dict.fromkeys(s.setup for s in scenarios):
-        out = bench.dir / f"callgrind-{name}-{kind}"
+        out = bench.dir / f"callgrind-{name}-{kind}-{time.monotonic_ns()}"
         out.mkdir()
         wrap = [shutil.which("valgrind"), "--tool=callgrind", "--instr-atstart=no", "--trace-children=yes", "--quiet",
                 f"--callgrind-out-file={out}/callgrind.out.%p"]
