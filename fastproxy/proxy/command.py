@@ -58,6 +58,7 @@ def hear_interrupts(loop, on_interrupt):
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
     def hear():
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())    # the others are the main thread's
         while True:
             sent = signal.sigwaitinfo({signal.SIGINT})
             try:
